@@ -26,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from schemas.topics import MAX_MESSAGE_BYTES
+
 SCHEMA_VERSION = 1
 MAX_DETECTIONS = 1000
 MAX_LABELS = 256
