@@ -1,0 +1,1 @@
+"""Model set-up: fetch, convert, evaluate. Weights are made at set-up and never committed."""
