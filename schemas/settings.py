@@ -87,7 +87,6 @@ class Rule(_Base, tag_field="type", kw_only=True):
     id: Name
     zone: Name
     version: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
-    gap_s: PositiveSeconds = 2.0  # the condition may fail this long without closing the alert
     cooldown_s: Seconds = 0.0  # after a close, no new alert for the same zone (and subject) this long
     update_s: PositiveSeconds = 10.0  # an open alert is repeated this often
 
@@ -96,6 +95,7 @@ class Crowding(Rule, tag="crowding", kw_only=True):
     """At least `count` objects inside the zone for `hold_s`."""
 
     count: Annotated[int, Meta(ge=1, le=1000)]
+    gap_s: PositiveSeconds = 2.0  # the condition may fail this long without ending the run or closing the alert
     hold_s: Seconds = 2.0
 
 

@@ -1,0 +1,296 @@
+"""The rules of one camera: what opens, repeats and closes alerts, and what each says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from operators.alerts.run import Run
+from schemas.ids import alert_id, track_id, transition_id
+from schemas.settings import AnyRule, Crowding, Loitering
+from schemas.wire import AlertTransition
+
+MAX_OPEN = 1000  # alerts open at a time per camera; further ones are refused and counted
+
+
+class Cause(NamedTuple):
+    """The input that a transition comes from."""
+
+    settings: str
+    model_sha: str
+    partition: int
+    offset: int
+    seq: int
+    sent_us: int
+
+
+class Dwelling(NamedTuple):
+    """A visit's dwell event, as the zones give it: 'reached' a threshold, or 'ended'."""
+
+    ended: bool
+    zone: int
+    rule: int
+    ordinal: int
+    born_us: int
+    enter_us: int
+    at_us: int
+    label: str
+
+
+class Incident(Struct, array_like=True):
+    """One open alert."""
+
+    alert_id: str
+    rule: int
+    subjects: tuple[str, ...]
+    label: str
+    start_us: int
+    said_us: int  # event time of the last transition
+    updates: int
+    value: float
+    said_value: float  # `value` at the last transition
+
+
+class _State(Struct, array_like=True):
+    rules: list[str]
+    runs: list[tuple[int, Run]]
+    incidents: list[tuple[tuple[int, int], Incident]]
+    closed_us: list[tuple[tuple[int, int], int]]
+    refused: int
+
+
+class Alerts:
+    """All rules of one camera. Keys inside are (rule index, ordinal of the subject, or −1 for the zone itself)."""
+
+    def __init__(self, site: str, camera: str, rules: Sequence[AnyRule], zone_ids: Sequence[str]) -> None:
+        self.site, self.camera = site, camera
+        self.rules = tuple(rules)
+        self.zone_of = [zone_ids.index(r.zone) for r in self.rules]
+        self.dirty = True
+        self.refused = 0
+        self._crowding = [
+            (i, r, self.zone_of[i], int(r.hold_s * 1e6), int(r.gap_s * 1e6))
+            for i, r in enumerate(self.rules)
+            if isinstance(r, Crowding)
+        ]
+        self._loitering = [i for i, r in enumerate(self.rules) if isinstance(r, Loitering)]
+        self._runs = {i: Run() for i, *_ in self._crowding}
+        self._incidents: dict[tuple[int, int], Incident] = {}
+        self._closed_us: dict[tuple[int, int], int] = {}
+        self._update_due_us = 0
+        self._snapshot = b""
+
+    def dwell_rules(self) -> list[tuple[int, float]]:
+        """Return (zone index, seconds) of each loitering rule, in the order that `Dwelling.rule` counts them."""
+        return [(self.zone_of[i], r.since_s) for i, r in enumerate(self.rules) if isinstance(r, Loitering)]
+
+    def step(
+        self,
+        now_us: int,
+        inside_count: Sequence[int],
+        dwellings: Iterable[Dwelling],
+        cause: Cause,
+        present: Callable[[int], list[tuple[int, int]]],
+    ) -> list[AlertTransition]:
+        """Take one frame: objects observed inside per zone, dwell events in order; return transitions.
+
+        `present(zone)` gives (ordinal, born_us) of those inside; it is asked only when an alert opens.
+        """
+        out: list[AlertTransition] = []
+        for d in dwellings:
+            self._dwelling(d, now_us, cause, out)
+        for i, rule, zone, hold_us, gap_us in self._crowding:
+            run = self._runs[i]
+            holds = inside_count[zone] >= rule.count
+            if not holds and not run.phase:
+                continue
+            self.dirty = True
+            word = run.step(holds, now_us, hold_us, gap_us)
+            if word == "close":
+                self._close((i, -1), run.true_us, f"fewer than {rule.count} inside", cause, out)
+            elif word == "open":
+                subjects = tuple(track_id(self.site, self.camera, b, o) for o, b in present(zone))
+                self._open((i, -1), "-", subjects, "", run.since_us, now_us, inside_count[zone], cause, out)
+            elif (i, -1) in self._incidents:
+                self._incidents[i, -1].value = inside_count[zone]
+        if self._incidents and now_us >= self._update_due_us:
+            self._repeat(now_us, cause, out)
+        return out
+
+    def close_all(self, at_us: int, reason: str, cause: Cause) -> list[AlertTransition]:
+        """Close everything at `at_us`: nothing more is known."""
+        out: list[AlertTransition] = []
+        for key in sorted(self._incidents):
+            self._close(key, at_us, reason, cause, out)
+        self._runs = {i: Run() for i in self._runs}
+        self.dirty = True
+        return out
+
+    def _dwelling(self, d: Dwelling, now_us: int, cause: Cause, out: list[AlertTransition]) -> None:
+        if d.ended:
+            for i in self._loitering:
+                if self.zone_of[i] == d.zone and (i, d.ordinal) in self._incidents:
+                    self._incidents[i, d.ordinal].value = (d.at_us - d.enter_us) * 1e-6
+                    self._close((i, d.ordinal), d.at_us, "the visit has ended", cause, out)
+            return
+        i = self._loitering[d.rule]
+        subject = track_id(self.site, self.camera, d.born_us, d.ordinal)
+        dwell_s = (d.at_us - d.enter_us) * 1e-6
+        self._open((i, d.ordinal), subject, (subject,), d.label, d.enter_us, now_us, dwell_s, cause, out)
+
+    def _open(
+        self, key: tuple[int, int], subject: str, subjects: tuple[str, ...], label: str, start_us: int, now_us: int,
+        value: float, cause: Cause, out: list[AlertTransition],
+    ) -> None:  # fmt: skip
+        rule = self.rules[key[0]]
+        closed_us = self._closed_us.get(key)
+        if closed_us is not None and now_us - closed_us < rule.cooldown_s * 1e6:
+            return
+        if len(self._incidents) >= MAX_OPEN:
+            self.refused += 1
+            return
+        alert = alert_id(self.site, rule.id, rule.version, self.camera, rule.zone, subject, start_us)
+        incident = Incident(alert, key[0], subjects, label, start_us, now_us, 0, float(value), float(value))
+        self._incidents[key] = incident
+        self.dirty = True
+        self._update_due_us = min(self._update_due_us or now_us, now_us)
+        out.append(self._say(incident, "open", 0, now_us, _why(rule, value), cause))
+
+    def _repeat(self, now_us: int, cause: Cause, out: list[AlertTransition]) -> None:
+        due = []
+        for key in sorted(self._incidents):
+            incident = self._incidents[key]
+            rule = self.rules[incident.rule]
+            interval_us = int(rule.update_s * 1e6)
+            if now_us - incident.said_us >= interval_us:
+                if isinstance(rule, Loitering):
+                    incident.value = (now_us - incident.start_us) * 1e-6
+                incident.updates += 1
+                incident.said_us = now_us
+                out.append(
+                    self._say(incident, "update", incident.updates, now_us, _why(rule, incident.value), cause)
+                )
+            due.append(incident.said_us + interval_us)
+        self._update_due_us = min(due)
+        self.dirty = True
+
+    def _close(
+        self, key: tuple[int, int], at_us: int, reason: str, cause: Cause, out: list[AlertTransition]
+    ) -> None:
+        incident = self._incidents.pop(key, None)
+        if incident is None:
+            return
+        rule = self.rules[incident.rule]
+        self.dirty = True
+        if rule.cooldown_s:
+            horizon_us = at_us - 86_400_000_000  # the longest cool-down that settings allow
+            self._closed_us = {k: t for k, t in self._closed_us.items() if t > horizon_us}
+            self._closed_us[key] = at_us
+        out.append(self._say(incident, "close", 0, at_us, reason, cause))
+
+    def _say(
+        self, incident: Incident, transition: str, number: int, at_us: int, reason: str, cause: Cause
+    ) -> AlertTransition:
+        rule = self.rules[incident.rule]
+        before, incident.said_value = incident.said_value, incident.value
+        return AlertTransition(
+            id=transition_id(incident.alert_id, transition, number),
+            alert_id=incident.alert_id,
+            transition=transition,  # type: ignore[arg-type]
+            site=self.site,
+            camera=self.camera,
+            rule=rule.id,
+            rule_version=rule.version,
+            rule_type=type(rule).__struct_config__.tag,  # type: ignore[arg-type]
+            zone=rule.zone,
+            subjects=incident.subjects,
+            label=incident.label,
+            start_us=incident.start_us,
+            at_us=at_us,
+            value=round(float(incident.value), 6),
+            before=0.0 if transition == "open" else round(float(before), 6),
+            thresholds=_thresholds(rule),
+            reason=reason,
+            settings=cause.settings,
+            model_sha=cause.model_sha,
+            evidence_from_us=incident.start_us,
+            evidence_to_us=at_us,
+            input_partition=cause.partition,
+            input_offset=cause.offset,
+            input_seq=cause.seq,
+            detection_sent_us=cause.sent_us,
+        )
+
+    def snapshot(self) -> bytes:
+        """Return everything as MessagePack (made anew only when it has changed)."""
+        if self.dirty:
+            self._snapshot = self._encode()
+            self.dirty = False
+        return self._snapshot
+
+    def _encode(self) -> bytes:
+        rules = [f"{r.id}@{r.version}" for r in self.rules]
+        return msgspec.msgpack.encode(
+            _State(rules, list(self._runs.items()), list(self._incidents.items()), list(self._closed_us.items()), self.refused)
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Take up a snapshot. What belongs to rules (or versions of them) that are gone is forgotten."""
+        state = msgspec.msgpack.decode(data, type=_State)
+        now = {f"{r.id}@{r.version}": i for i, r in enumerate(self.rules)}
+        index = {old: now[name] for old, name in enumerate(state.rules) if name in now}
+        for old, run in state.runs:
+            if index.get(old, -1) in self._runs:
+                self._runs[index[old]] = run
+        for (old, ordinal), incident in state.incidents:
+            if old in index:
+                incident.rule = index[old]
+                self._incidents[index[old], ordinal] = incident
+        self._closed_us = {(index[old], o): t for (old, o), t in state.closed_us if old in index}
+        self.refused = state.refused
+        self._update_due_us = 0
+        self.dirty = True
+
+
+def source_alert(
+    site: str, camera: str, transition: Literal["open", "close"], start_us: int, at_us: int, cause: Cause
+) -> AlertTransition:
+    """Say that a camera sends no more frames since `start_us`, or that it sends again."""
+    alert = alert_id(site, "source-lost", 1, camera, "", "-", start_us)
+    return AlertTransition(
+        id=transition_id(alert, transition, 0),
+        alert_id=alert,
+        transition=transition,
+        site=site,
+        camera=camera,
+        rule="source-lost",
+        rule_version=1,
+        rule_type="source_lost",
+        start_us=start_us,
+        at_us=at_us,
+        value=(at_us - start_us) * 1e-6,
+        reason="no frames from this camera" if transition == "open" else "frames again",
+        settings=cause.settings,
+        model_sha=cause.model_sha,
+        evidence_from_us=start_us,
+        evidence_to_us=at_us,
+        input_partition=cause.partition,
+        input_offset=cause.offset,
+        input_seq=cause.seq,
+        detection_sent_us=cause.sent_us,
+    )
+
+
+def _thresholds(rule: AnyRule) -> dict[str, float]:
+    if isinstance(rule, Crowding):
+        return {"count": float(rule.count), "hold_s": rule.hold_s, "gap_s": rule.gap_s}
+    return {"since_s": rule.since_s}
+
+
+def _why(rule: AnyRule, value: float) -> str:
+    if isinstance(rule, Crowding):
+        return f"{value:.0f} inside {rule.zone}, at least {rule.count} for {rule.hold_s:g} s"
+    return f"inside {rule.zone} for {value:.1f} s, at least {rule.since_s:g} s"

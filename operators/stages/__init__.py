@@ -1,0 +1,1 @@
+"""Capabilities composed into what one Flink operator does, still in plain Python."""

@@ -1,0 +1,61 @@
+"""What a stage is to the shell that runs it (`operators.flink`), to tests and to tools."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Input(NamedTuple):
+    """One record for a key. `value` is None for a tombstone; `time_ms` is the record's timestamp."""
+
+    value: bytes | None
+    partition: int
+    offset: int
+    time_ms: int
+
+
+class Output(NamedTuple):
+    """One record for a topic."""
+
+    topic: str
+    key: str
+    value: bytes
+
+
+class KeyLogic(Protocol):
+    """The logic of one key. It reads no clock, draws no random number and touches no I/O.
+
+    The shell keeps the object alive between records and stores `snapshot()` after each record that changed it; after a
+    restart, another object takes up the last stored snapshot and must go on with the same outputs.
+    """
+
+    silence_ms: int
+    """The shell calls `on_silence` when no record came for this long of processing time; 0: never."""
+
+    def on_record(self, record: Input) -> list[Output]:
+        """Take one record."""
+        ...
+
+    def on_silence(self) -> list[Output]:
+        """Take note that nothing has come for `silence_ms`."""
+        ...
+
+    def snapshot(self) -> bytes | None:
+        """Return the whole state, or None for a key that must not have any."""
+        ...
+
+    def restore(self, data: bytes) -> None:
+        """Take up a snapshot of this or an earlier version."""
+        ...
+
+
+class Stage(Protocol):
+    """Makes the logic of keys. Pickled into the job graph, so it holds settings only."""
+
+    def open(self) -> None:
+        """Get ready on the worker: compile kernels. Called once before anything else."""
+        ...
+
+    def logic(self, key: str) -> KeyLogic:
+        """Return fresh logic for `key`."""
+        ...

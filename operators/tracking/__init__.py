@@ -1,0 +1,6 @@
+"""Detections of one camera to tracks."""
+
+from operators.tracking.table import CONFIRMED, ENDED, FREE, TENTATIVE, TRACK
+from operators.tracking.tracker import Scratch, Tracker, TrackerConfig
+
+__all__ = ["CONFIRMED", "ENDED", "FREE", "TENTATIVE", "TRACK", "Scratch", "Tracker", "TrackerConfig"]

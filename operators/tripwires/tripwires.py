@@ -1,0 +1,69 @@
+"""The tripwires of one camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.anchors import anchor_weights, class_mask, pack_lines
+from operators.tripwires import kernel
+from schemas.settings import Tripwire
+
+
+class Crossing(NamedTuple):
+    """One object crossed one wire. `side`: −1 to the left, +1 to the right, as walked from first to last point."""
+
+    slot: int
+    wire: int
+    side: int
+    label: int
+    ordinal: int
+    born_us: int
+    at_us: int
+
+
+class Tripwires:
+    """Where each object of one camera stands to each of its wires."""
+
+    def __init__(self, wires: Sequence[Tripwire], capacity: int) -> None:
+        self.wires = tuple(wires)
+        self.approaches: npt.NDArray[Any] = np.zeros((capacity, len(wires)), kernel.APPROACH)
+        self._points, self._starts = pack_lines([w.points for w in wires])
+        self._anchors = np.array([anchor_weights(w.anchor) for w in wires], np.float64).reshape(-1, 2)
+        self._bands = np.array([w.band_ratio for w in wires], np.float64)
+        self._wanted = np.zeros((len(wires), 256), np.bool_)
+        self._out = np.zeros(64, kernel.CROSSING)
+
+    def set_labels(self, labels: Sequence[str]) -> None:
+        """Say what the label indices of tracks mean; call again when labels are added."""
+        for i, wire in enumerate(self.wires):
+            self._wanted[i, : len(labels)] = class_mask(wire.classes, labels)
+
+    def step(self, tracks: npt.NDArray[Any], slots: int, aspect: float, now_us: int) -> list[Crossing]:
+        """Take the tracks after their step; return crossings by slot, then wire."""
+        if not self.wires or not slots:
+            return []
+        if slots * len(self.wires) > len(self._out):
+            self._out = np.zeros(2 * slots * len(self.wires), kernel.CROSSING)
+        n = kernel.step(
+            tracks, slots, self.approaches, self._points, self._starts, self._anchors, self._bands, self._wanted,
+            aspect, now_us, self._out,
+        )  # fmt: skip
+        return [Crossing(*r) for r in self._out[:n].tolist()] if n else []
+
+    def snapshot(self, slots: int) -> bytes:
+        """Return the live rows."""
+        return self.approaches[:slots].tobytes()
+
+    def restore(self, rows: bytes, wire_ids: Sequence[str]) -> None:
+        """Take up live rows written for `wire_ids`; wires that are gone are forgotten, new ones start empty."""
+        old = np.frombuffer(rows, kernel.APPROACH).reshape(-1, len(wire_ids)) if wire_ids else None
+        self.approaches[:] = np.zeros((), kernel.APPROACH)
+        if old is None:
+            return
+        for i, wire in enumerate(self.wires):
+            if wire.id in wire_ids:
+                self.approaches[: len(old), i] = old[:, wire_ids.index(wire.id)]

@@ -1,0 +1,128 @@
+"""One step of all visits of a camera over the packed table VISIT[slot, zone]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from operators.compiled import kernel
+
+VISIT = np.dtype(
+    [
+        ("enter_us", "<i8"),  # event time of the first observation inside
+        ("inside_us", "<i8"),  # event time of the last one
+        ("reached", "<u8"),  # bit r: the visit has lasted as long as dwell threshold r asks
+        ("open", "u1"),  # 0 none, 1 not yet reported, 2 reported
+        ("born_inside", "u1"),
+        ("inside", "u1"),  # observed inside in this frame
+        ("label", "u1"),  # the object's label when the visit was reported
+    ],
+    align=True,
+)
+
+RECORD = np.dtype(
+    [
+        ("kind", "<i4"),
+        ("slot", "<i4"),
+        ("zone", "<i4"),
+        ("rule", "<i4"),
+        ("ordinal", "<i8"),
+        ("born_us", "<i8"),
+        ("enter_us", "<i8"),
+        ("at_us", "<i8"),
+        ("label", "<i4"),
+        ("born_inside", "<i4"),
+    ],
+    align=True,
+)
+ENTER, EXIT, REACHED = 0, 1, 2
+
+_CONFIRMED, _ENDED = 2, 3  # operators.tracking.table; capabilities do not import each other
+
+
+@kernel
+def inside_polygon(points: Any, start: int, stop: int, x: float, y: float) -> bool:
+    """Even-odd rule; a point on a left or top edge is inside, on a right or bottom edge outside (Franklin, PNPOLY)."""
+    inside = False
+    j = stop - 1
+    for i in range(start, stop):
+        if (points[i, 1] > y) != (points[j, 1] > y):
+            slope = (points[j, 0] - points[i, 0]) / (points[j, 1] - points[i, 1])
+            if x < points[i, 0] + slope * (y - points[i, 1]):
+                inside = not inside
+        j = i
+    return inside
+
+
+@kernel
+def _record(out: Any, n: int, kind: int, slot: int, zone: int, rule: int, t: Any, v: Any, at_us: int) -> int:
+    r = out[n]
+    r.kind, r.slot, r.zone, r.rule = kind, slot, zone, rule
+    r.ordinal, r.born_us, r.enter_us, r.at_us = t.ordinal, t.born_us, v.enter_us, at_us
+    r.label, r.born_inside = v.label, v.born_inside
+    return n + 1
+
+
+@kernel
+def step(
+    tracks: Any, slots: int, visits: Any, points: Any, starts: Any, anchors: Any, gap_us: Any, min_inside_us: Any,
+    wanted: Any, rule_zone: Any, rule_us: Any, now_us: int, inside_count: Any, out: Any,
+) -> int:  # fmt: skip
+    """Advance every visit by one frame and write what happened to `out` (RECORD); return the number of records.
+
+    Args:
+        tracks, slots: the track table after its step; the first `slots` rows are live.
+        visits: VISIT[capacity, Z], changed in place.
+        points, starts: polygons as `anchors.pack_lines` gives them.
+        anchors: Z×2 weights, `anchors.anchor_weights`.
+        gap_us, min_inside_us: int64 Z.
+        wanted: bool Z×256, by label.
+        rule_zone, rule_us: int64 R: dwell thresholds and the zone of each (at most 64).
+        inside_count: int64 Z, set to the number of confirmed objects observed inside in this frame.
+        out: room for at least slots × Z × (R + 2) records.
+
+    A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or outside
+    for no longer than the zone's gap is still on its visit. An unconfirmed object's visit is kept but not reported.
+    """
+    n = 0
+    zones = visits.shape[1]
+    inside_count[:] = 0
+    for i in range(slots):
+        t = tracks[i]
+        if t.status == 0:
+            continue
+        new_born = t.born_us == now_us
+        for zone in range(zones):
+            v = visits[i, zone]
+            if new_born:
+                v.open, v.inside, v.reached = 0, 0, 0
+            v.inside = 0
+            if v.open and (t.status == _ENDED or now_us - v.inside_us > gap_us[zone]):
+                if v.open == 2:
+                    n = _record(out, n, EXIT, i, zone, -1, t, v, v.inside_us)
+                v.open = 0
+            if not t.seen or t.status == _ENDED or not (wanted[zone, t.label] or v.open == 2):
+                continue
+            x = t.box[0] + anchors[zone, 0] * (t.box[2] - t.box[0])
+            y = t.box[1] + anchors[zone, 1] * (t.box[3] - t.box[1])
+            if not inside_polygon(points, starts[zone], starts[zone + 1], x, y):
+                continue
+            v.inside = 1
+            v.inside_us = now_us
+            if not v.open:
+                v.open, v.reached, v.enter_us = 1, 0, now_us
+                v.born_inside = 1 if new_born else 0
+            if t.status != _CONFIRMED:
+                continue
+            if v.open == 1 and now_us - v.enter_us >= min_inside_us[zone]:
+                v.open, v.label = 2, t.label
+                n = _record(out, n, ENTER, i, zone, -1, t, v, v.enter_us)
+            if v.open == 2:
+                inside_count[zone] += 1
+                for rule in range(rule_zone.shape[0]):
+                    bit = np.uint64(1) << np.uint64(rule)
+                    if rule_zone[rule] == zone and not v.reached & bit and now_us - v.enter_us >= rule_us[rule]:
+                        v.reached |= bit
+                        n = _record(out, n, REACHED, i, zone, rule, t, v, now_us)
+    return n

@@ -1,0 +1,87 @@
+"""The zones of one camera: packed visits and what happens to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.anchors import anchor_weights, class_mask, pack_lines
+from operators.zones import kernel
+from schemas.settings import Zone
+
+MAX_DWELL_RULES = 64
+
+
+class Visit(NamedTuple):
+    """Something that happened to a visit. `kind`: ENTER, EXIT or REACHED (dwell threshold `rule`)."""
+
+    kind: int
+    slot: int
+    zone: int
+    rule: int
+    ordinal: int
+    born_us: int
+    enter_us: int
+    at_us: int
+    label: int
+    born_inside: int
+
+
+class Zones:
+    """Visits of all objects of one camera to its zones.
+
+    `dwell_rules` are (zone index, seconds): a REACHED record comes once per visit that lasts that long.
+    """
+
+    ENTER, EXIT, REACHED = kernel.ENTER, kernel.EXIT, kernel.REACHED
+
+    def __init__(self, zones: Sequence[Zone], dwell_rules: Sequence[tuple[int, float]], capacity: int) -> None:
+        if len(dwell_rules) > MAX_DWELL_RULES:
+            raise ValueError(f"expected at most {MAX_DWELL_RULES} dwell rules per camera, got {len(dwell_rules)}")
+        self.zones = tuple(zones)
+        self.visits: npt.NDArray[Any] = np.zeros((capacity, len(zones)), kernel.VISIT)
+        self.inside_count = np.zeros(len(zones), np.int64)
+        self._points, self._starts = pack_lines([z.polygon for z in zones])
+        self._anchors = np.array([anchor_weights(z.anchor) for z in zones], np.float64).reshape(-1, 2)
+        self._gap_us = np.array([z.gap_s * 1e6 for z in zones], np.int64)
+        self._min_inside_us = np.array([z.min_inside_s * 1e6 for z in zones], np.int64)
+        self._rule_zone = np.array([zone for zone, _ in dwell_rules], np.int64)
+        self._rule_us = np.array([seconds * 1e6 for _, seconds in dwell_rules], np.int64)
+        self._wanted = np.zeros((len(zones), 256), np.bool_)
+        self._out = np.zeros(64, kernel.RECORD)
+
+    def set_labels(self, labels: Sequence[str]) -> None:
+        """Say what the label indices of tracks mean; call again when labels are added."""
+        for i, zone in enumerate(self.zones):
+            self._wanted[i, : len(labels)] = class_mask(zone.classes, labels)
+
+    def step(self, tracks: npt.NDArray[Any], slots: int, now_us: int) -> list[Visit]:
+        """Take the tracks after their step; return what happened, by slot, then zone."""
+        if not self.zones or not slots:
+            self.inside_count[:] = 0
+            return []
+        room = slots * len(self.zones) * (len(self._rule_us) + 2)
+        if room > len(self._out):
+            self._out = np.zeros(2 * room, kernel.RECORD)
+        n = kernel.step(
+            tracks, slots, self.visits, self._points, self._starts, self._anchors, self._gap_us, self._min_inside_us,
+            self._wanted, self._rule_zone, self._rule_us, now_us, self.inside_count, self._out,
+        )  # fmt: skip
+        return [Visit(*r) for r in self._out[:n].tolist()] if n else []
+
+    def snapshot(self, slots: int) -> bytes:
+        """Return the live rows."""
+        return self.visits[:slots].tobytes()
+
+    def restore(self, rows: bytes, zone_ids: Sequence[str]) -> None:
+        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten, new zones start empty."""
+        old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(zone_ids)) if zone_ids else None
+        self.visits[:] = np.zeros((), kernel.VISIT)
+        if old is None:
+            return
+        for i, zone in enumerate(self.zones):
+            if zone.id in zone_ids:
+                self.visits[: len(old), i] = old[:, zone_ids.index(zone.id)]
