@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -52,4 +53,4 @@ def segment_distance(p: XY, a: XY, b: XY) -> float:
 
 def polyline_distance(p: XY, points: Sequence[XY]) -> float:
     """Return the distance from `p` to the nearest point of an open polyline."""
-    return min(segment_distance(p, a, b) for a, b in zip(points, points[1:], strict=False))
+    return min(segment_distance(p, a, b) for a, b in itertools.pairwise(points))

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from schemas.settings import Camera, SiteSettings
 
+from schemas.settings import Camera, SiteSettings
 from simulator.layout import SPARE_CAMERA, scene_settings
 from simulator.objects import SceneObject
 from simulator.scene import DEFAULT_START_US, CameraScene, DetectorModel, FrameClock, Scene

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from schemas.settings import SiteSettings
 from schemas.wire import DetectionFrame
-
 from simulator.objects import Box, SceneObject
 
 DEFAULT_START_US = 1_700_000_000_000_000

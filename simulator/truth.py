@@ -25,6 +25,7 @@ Semantics (design: zones, tripwires, rules):
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -32,8 +33,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from schemas.settings import Camera, Crowding, Loitering, Tripwire, Zone
 
+from schemas.settings import Camera, Crowding, Loitering, Tripwire, Zone
 from simulator.geometry import ANCHOR_FRACTIONS, XY, is_inside, meeting_fraction, side_of
 from simulator.objects import SceneObject
 from simulator.scene import CameraScene, Scene
@@ -139,7 +140,7 @@ class Steps:
         within = [(max(a, from_us), min(b, to_us)) for a, b in self.spans if a < to_us and b >= from_us]
         mean = sum(b - a for a, b in within) / (to_us - from_us)
         cuts = sorted({from_us, to_us, *(t for span in within for t in span)})
-        levels = [sum(a <= s and e <= b for a, b in within) for s, e in zip(cuts, cuts[1:], strict=False)]
+        levels = [sum(a <= s and e <= b for a, b in within) for s, e in itertools.pairwise(cuts)]
         return min(levels), mean, max([self.at(t) for t in cuts if t < to_us], default=0)
 
     def spells(self, count: int) -> list[Span]:
@@ -304,7 +305,7 @@ def _inside_spans_s(obj: SceneObject, zone: Zone) -> list[tuple[float, float]]:
     path = obj.anchor_path(zone.anchor)
     edges = list(zip(zone.polygon, (*zone.polygon[1:], zone.polygon[0]), strict=True))
     spans: list[tuple[float, float]] = []
-    for (t0, p), (t1, q) in zip(path, path[1:], strict=False):
+    for (t0, p), (t1, q) in itertools.pairwise(path):
         cuts = {0.0, 1.0} | {f for a, b in edges if (f := meeting_fraction(p, q, a, b)) is not None}
         for f0, f1 in zip(sorted(cuts), sorted(cuts)[1:], strict=False):
             middle = (f0 + f1) / 2
@@ -316,7 +317,7 @@ def _inside_spans_s(obj: SceneObject, zone: Zone) -> list[tuple[float, float]]:
 def _crossings_s(obj: SceneObject, wire: Tripwire) -> list[tuple[float, Direction]]:
     path = obj.anchor_path(wire.anchor)
     found: list[tuple[float, Direction]] = []
-    for (t0, p), (t1, q) in zip(path, path[1:], strict=False):
+    for (t0, p), (t1, q) in itertools.pairwise(path):
         for a, b in zip(wire.points, wire.points[1:], strict=False):
             along = meeting_fraction(p, q, a, b)
             if along is not None:
@@ -352,9 +353,7 @@ def _sampled(scene: Scene, camera: Camera, obj: SceneObject, times_us: list[int]
     inside: dict[str, list[Span]] = {}
     for zone in camera.zones:
         if _covers(zone, obj.label):
-            flags = dict(
-                zip(frames, (is_inside(_anchor(b, zone.anchor), zone.polygon) for b in boxes), strict=True)
-            )
+            flags = dict(zip(frames, (is_inside(_anchor(b, zone.anchor), zone.polygon) for b in boxes), strict=True))
             inside[zone.id] = _runs(alive, [flags.get(t, False) for t in alive])
     crossings: list[tuple[str, int, Direction]] = []
     for wire in camera.tripwires:
@@ -505,7 +504,7 @@ def _fragile_gaps(camera: Camera, obj: SceneObject, tolerance_s: float) -> Itera
         if not _covers(zone, obj.label):
             continue
         spans = _intersect(_inside_spans_s(obj, zone), _seen_spans_s(obj))
-        for (_, b), (c, _) in zip(spans, spans[1:], strict=False):
+        for (_, b), (c, _) in itertools.pairwise(spans):
             if abs(c - b - zone.gap_s) < 2 * tolerance_s:
                 yield f"{c - b:.2f} s outside of {zone.id}, gap {zone.gap_s} s"
         for a, b in spans:
@@ -520,7 +519,7 @@ def _fragile_crowding(rule: Crowding, visits: list[Visit], tolerance_s: float) -
     near_us = 2 * tolerance_s * 1e6
     entering = {v.enter_us: v.object for v in visits}
     spells = Steps(tuple((v.enter_us, v.exit_us) for v in visits)).spells(rule.count)
-    for (_, b), (c, _) in zip(spells, spells[1:], strict=False):
+    for (_, b), (c, _) in itertools.pairwise(spells):
         if abs(c - b - rule.gap_s * 1e6) < near_us or c - b < near_us:
             yield entering[c], f"{rule.id}: spells {(c - b) / 1e6:.2f} s apart, gap {rule.gap_s} s"
     for a, b in crowd_spells(rule, visits):
@@ -529,7 +528,7 @@ def _fragile_crowding(rule: Crowding, visits: list[Visit], tolerance_s: float) -
     # One that leaves just before another enters: were times to move, there would be a spell.
     changes = sorted([(v.enter_us, 1, v.object) for v in visits] + [(v.exit_us, -1, v.object) for v in visits])
     level = 0
-    for (at_us, step, _), (next_us, next_step, name) in zip(changes, changes[1:], strict=False):
+    for (at_us, step, _), (next_us, next_step, name) in itertools.pairwise(changes):
         level += step
         if level == rule.count - 1 and step < 0 < next_step and next_us - at_us < near_us:
             yield name, f"{rule.id}: enters {(next_us - at_us) / 1e6:.2f} s after another left"

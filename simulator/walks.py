@@ -7,12 +7,11 @@ not hang on a hair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from schemas.settings import Camera
 
+from schemas.settings import Camera
 from simulator.geometry import is_inside, polyline_distance
 from simulator.objects import SceneObject, Shape, Waypoint
 
@@ -148,7 +147,8 @@ class _Walk:
         if behaviour == "vanish_inside":
             return [ends[int(self._rng.integers(2))], (self._pick(inside), short_s), (self._pick(inside), short_s)]
         if behaviour in ("dip", "leave"):
-            return self._stops_of_excursion(behaviour, inside, short_s) or [ends[0], (self._pick(inside), pause_s), ends[1]]
+            loiter = [ends[0], (self._pick(inside), pause_s), ends[1]]
+            return self._stops_of_excursion(behaviour, inside, short_s) or loiter
         return ends
 
     def _stops_of_excursion(
@@ -183,7 +183,7 @@ class _Walk:
         at_s = start_s
         points: list[Waypoint] = []
         pauses: list[tuple[float, float]] = []
-        for i, (x, pause_s) in enumerate(stops):
+        for x, pause_s in stops:
             y = self._lane.y + float(self._rng.uniform(-1, 1)) * self._lane.sway
             if points:
                 at_s += max(0.05, abs(x - points[-1].x) / self._speed)
