@@ -100,9 +100,7 @@ def read_graph(path: Path) -> TfjsGraph:
         raise ModelFormatError(f"{path.name}: larger than {_MAX_TOPOLOGY_BYTES} bytes")
     document = json.loads(path.read_bytes())
     if document.get("format") != "graph-model":
-        raise ModelFormatError(
-            f"{path.name}: expected format 'graph-model', got {document.get('format')!r}"
-        )
+        raise ModelFormatError(f"{path.name}: expected format 'graph-model', got {document.get('format')!r}")
     nodes = {n["name"]: _node(n) for n in document["modelTopology"]["node"]}
     constants: dict[str, npt.NDArray[Any]] = {}
     for group in document["weightsManifest"]:
@@ -123,9 +121,7 @@ def _read_weights(entries: list[dict[str, Any]], raw: bytes) -> dict[str, npt.ND
         count = math.prod(entry["shape"])
         end = offset + count * stored.itemsize
         if end > len(raw):
-            raise ModelFormatError(
-                f"weight {entry['name']!r} ends at byte {end}, the file has {len(raw)}"
-            )
+            raise ModelFormatError(f"weight {entry['name']!r} ends at byte {end}, the file has {len(raw)}")
         values = np.frombuffer(raw, stored, count, offset).astype(native)
         weights[entry["name"]] = values.reshape(entry["shape"])
         offset = end

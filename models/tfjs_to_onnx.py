@@ -50,9 +50,7 @@ class _Conversion:
         if value is None:
             return name
         if value.size != 1:
-            raise ModelFormatError(
-                f"constant {name!r}: expected a scalar operand, got shape {value.shape}"
-            )
+            raise ModelFormatError(f"constant {name!r}: expected a scalar operand, got shape {value.shape}")
         return self.constant(name, value.reshape(()).astype(np.float32))
 
     def scalar(self, name: str) -> float | None:
@@ -72,9 +70,7 @@ def to_onnx(graph: TfjsGraph, outputs: dict[str, str], producer: str) -> onnx.Mo
     for node in graph.upstream(list(outputs)):
         if node.op not in _OPERATIONS:
             known = ", ".join(sorted(_OPERATIONS))
-            raise ModelFormatError(
-                f"node {node.name!r}: operation {node.op!r} is not supported (known: {known})"
-            )
+            raise ModelFormatError(f"node {node.name!r}: operation {node.op!r} is not supported (known: {known})")
         _OPERATIONS[node.op](conversion, node)
     for source, target in outputs.items():
         conversion.emit("Identity", [source], target)
@@ -84,22 +80,16 @@ def to_onnx(graph: TfjsGraph, outputs: dict[str, str], producer: str) -> onnx.Mo
 
 
 def _assemble(conversion: _Conversion, outputs: list[str], producer: str) -> onnx.ModelProto:
-    image = helper.make_tensor_value_info(
-        "images", TensorProto.UINT8, [1, "height", "width", 3]
-    )
+    image = helper.make_tensor_value_info("images", TensorProto.UINT8, [1, "height", "width", 3])
     shape = [1, None, None, None]
     values = [helper.make_tensor_value_info(o, TensorProto.FLOAT, shape) for o in outputs]
     nodes, initializers = _reachable(conversion, outputs)
     graph = helper.make_graph(nodes, "detector", [image], values, initializers)
     opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(
-        graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name=producer
-    )
+    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name=producer)
 
 
-def _reachable(
-    c: _Conversion, outputs: list[str]
-) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _reachable(c: _Conversion, outputs: list[str]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Emitted nodes and constants that `outputs` need: a folded pattern leaves its parts unused."""
     needed = set(outputs)
     nodes: list[onnx.NodeProto] = []
@@ -175,7 +165,7 @@ def _emit_activation(c: _Conversion, node: Node, fused: list[str], source: str) 
 
 
 def _bounds(c: _Conversion) -> list[str]:
-    return [c.constant("zero", np.float32(0)), c.constant("six", np.float32(6))]
+    return [c.constant("zero", np.array(0, np.float32)), c.constant("six", np.array(6, np.float32))]
 
 
 def _elementwise(onnx_op: str) -> Callable[[_Conversion, Node], None]:

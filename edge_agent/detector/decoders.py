@@ -25,16 +25,12 @@ Decoder = Callable[[Sequence[Floats], tuple[int, int], Thresholds], Scored]
 _PIXELS_PER_CANDIDATE = 9
 
 
-def decode(
-    name: DecoderName, outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds
-) -> Scored:
+def decode(name: DecoderName, outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds) -> Scored:
     """Decode `outputs` with the decoder `name`; `size_px` is the input's (height, width)."""
     return _DECODERS[name](outputs, size_px, limits)
 
 
-def decode_centernet(
-    outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds
-) -> Scored:
+def decode_centernet(outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds) -> Scored:
     """Objects as points (Zhou et al., arXiv 1904.07850), with four sides per point.
 
     `outputs`: class logits 1×C×h×w, and distances in input pixels from the point to the left, top,
@@ -80,25 +76,19 @@ def _is_peak(logits: Floats, pixels: Ints) -> npt.NDArray[np.bool_]:
     return peak
 
 
-def decode_yolov8(
-    outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds
-) -> Scored:
+def decode_yolov8(outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds) -> Scored:
     """One output 1×(4+C)×N: centre, width, height in input pixels, then class scores (v8, v11)."""
     rows = outputs[0][0]
     return _decode_anchors(rows[:4], rows[4:].max(axis=0), rows[4:], limits)
 
 
-def decode_yolov5(
-    outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds
-) -> Scored:
+def decode_yolov5(outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds) -> Scored:
     """One output 1×N×(5+C): centre, width, height, objectness, class scores (v5, v7)."""
     columns = outputs[0][0].T
     return _decode_anchors(columns[:4], columns[4] * columns[5:].max(axis=0), columns[5:], limits)
 
 
-def _decode_anchors(
-    centre_boxes: Floats, scores: Floats, class_scores: Floats, limits: Thresholds
-) -> Scored:
+def _decode_anchors(centre_boxes: Floats, scores: Floats, class_scores: Floats, limits: Thresholds) -> Scored:
     """Anchors in columns: boxes 4×N, score per anchor N, class scores C×N (argmax is the class)."""
     strong = np.flatnonzero(scores >= limits.score)
     strong = strong[best_first(scores[strong], limits.max_candidates_count)]
@@ -108,9 +98,7 @@ def _decode_anchors(
     return _suppressed(boxes, scores[strong], classes, limits)
 
 
-def decode_end_to_end(
-    outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds
-) -> Scored:
+def decode_end_to_end(outputs: Sequence[Floats], size_px: tuple[int, int], limits: Thresholds) -> Scored:
     """One output 1×N×6: x1 y1 x2 y2 in input pixels, score, class; suppression is in the model."""
     rows = outputs[0][0]
     strong = np.flatnonzero(rows[:, 4] >= limits.score)
@@ -132,9 +120,7 @@ _DECODERS: dict[DecoderName, Decoder] = {
 }
 
 
-def check_outputs(
-    name: DecoderName, shapes: Sequence[tuple[int, ...]], labels_count: int
-) -> None:
+def check_outputs(name: DecoderName, shapes: Sequence[tuple[int, ...]], labels_count: int) -> None:
     """Compare a model's output shapes with its decoder and its labels.
 
     Raises:
@@ -160,6 +146,5 @@ def check_outputs(
         expected = f"one output of 3 dimensions, batch 1, {size} in dimension {axis}"
     if not fits:
         raise ModelError(
-            f"decoder {name!r} with {labels_count} labels expects {expected}, "
-            f"the model has {list(shapes)}"
+            f"decoder {name!r} with {labels_count} labels expects {expected}, the model has {list(shapes)}"
         )

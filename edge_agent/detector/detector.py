@@ -16,6 +16,7 @@ from edge_agent.detector.backend import AcceleratorUnavailableError, Backend
 from edge_agent.detector.decoders import check_outputs, decode
 from edge_agent.detector.letterbox import InputTensor, Letterbox, check_frame
 from edge_agent.detector.manifest import (
+    InputSpec,
     Manifest,
     ModelError,
     is_model_name,
@@ -132,9 +133,7 @@ class Detector:
         )
 
 
-def open_detector(
-    spec: str | Path, models_dir: Path | None = None, options: DetectorOptions | None = None
-) -> Detector:
+def open_detector(spec: str | Path, models_dir: Path | None = None, options: DetectorOptions | None = None) -> Detector:
     """Load a model and run it once.
 
     Args:
@@ -187,7 +186,7 @@ def _with_options(manifest: Manifest, options: DetectorOptions) -> Manifest:
     return msgspec.structs.replace(manifest, thresholds=thresholds, input=size)
 
 
-def _resized(manifest: Manifest, size_px: tuple[int, int]):  # type: ignore[no-untyped-def]
+def _resized(manifest: Manifest, size_px: tuple[int, int]) -> InputSpec:
     step = manifest.input.size_step_px
     if step is None or any(side % step or not 32 <= side <= 4096 for side in size_px):
         allowed = "no other than its own" if step is None else f"multiples of {step} in 32..4096"
@@ -205,9 +204,7 @@ def _kept_labels(manifest: Manifest, options: DetectorOptions) -> npt.NDArray[np
     return np.array([label in options.labels for label in manifest.labels])
 
 
-def _open_backend(
-    manifest: Manifest, path: Path, options: DetectorOptions
-) -> tuple[Backend, bool]:
+def _open_backend(manifest: Manifest, path: Path, options: DetectorOptions) -> tuple[Backend, bool]:
     """First backend that comes up, best first, and whether it takes free sizes; each refusal is logged."""
     refusals: list[str] = []
     for attempt, is_free_size in _attempts(manifest, path, options):
@@ -225,9 +222,7 @@ def _open_backend(
     )
 
 
-def _attempts(
-    manifest: Manifest, path: Path, options: DetectorOptions
-) -> Sequence[tuple[Callable[[], Backend], bool]]:
+def _attempts(manifest: Manifest, path: Path, options: DetectorOptions) -> Sequence[tuple[Callable[[], Backend], bool]]:
     spec = manifest.input
     cache = options.engine_cache_dir
     attempts: list[tuple[Callable[[], Backend], bool]] = []

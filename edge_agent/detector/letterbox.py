@@ -24,9 +24,7 @@ def check_frame(frame: object) -> None:
     if not isinstance(frame, np.ndarray):
         raise ValueError(f"frame: expected a numpy array H×W×3 of uint8, got {type(frame).__name__}")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(
-            f"frame: expected H×W×3 of uint8 in BGR, got shape {frame.shape} of {frame.dtype}"
-        )
+        raise ValueError(f"frame: expected H×W×3 of uint8 in BGR, got shape {frame.shape} of {frame.dtype}")
     if not all(1 <= side <= MAX_SIDE_PX for side in frame.shape[:2]):
         raise ValueError(f"frame: expected sides of 1..{MAX_SIDE_PX} px, got shape {frame.shape}")
 

@@ -85,8 +85,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         step = self.input.size_step_px
         if step is not None and (self.input.height_px % step or self.input.width_px % step):
             raise ValueError(
-                f"input size {self.input.height_px}x{self.input.width_px} is not a multiple of "
-                f"size_step_px {step}"
+                f"input size {self.input.height_px}x{self.input.width_px} is not a multiple of size_step_px {step}"
             )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels repeat")

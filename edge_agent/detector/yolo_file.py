@@ -69,10 +69,10 @@ def manifest_of(path: Path) -> Manifest:
 def _input_spec(path: Path, backend: OnnxRuntimeBackend, metadata: Mapping[str, str]) -> InputSpec:
     tensor = backend.session.get_inputs()[0]
     shape = list(tensor.shape)
-    if tensor.type not in _TYPES or len(shape) != 4 or shape[1] != 3 or shape[0] not in (1, "batch", None) and isinstance(shape[0], int):
+    is_one_image = len(shape) == 4 and shape[1] == 3 and (shape[0] == 1 or not isinstance(shape[0], int))
+    if tensor.type not in _TYPES or not is_one_image:
         raise ModelError(
-            f"{path}: expected an input 1×3×H×W of float32 or float16, got {shape} of "
-            f"{tensor.type}; {_HINT}"
+            f"{path}: expected an input 1×3×H×W of float32 or float16, got {shape} of {tensor.type}; {_HINT}"
         )
     is_fixed = isinstance(shape[2], int) and isinstance(shape[3], int)
     height, width = (shape[2], shape[3]) if is_fixed else _named_size(metadata)
@@ -109,8 +109,8 @@ def _names(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     if text is None:
         return None
     try:
-        value = ast.literal_eval(text) if len(text) <= _MAX_NAMES_CHARS else None
-        names = [value[i] for i in range(len(value))] if isinstance(value, dict) else list(value)
+        value = ast.literal_eval(text) if len(text) <= _MAX_NAMES_CHARS else ()
+        names = [value[i] for i in range(len(value))] if isinstance(value, dict) else list(value or ())
     except (ValueError, TypeError, SyntaxError, KeyError, MemoryError, RecursionError) as error:
         raise ModelError(f"{path}: metadata 'names' is no list of labels: {text[:80]!r}") from error
     if not 1 <= len(names) <= 1000 or not all(isinstance(n, str) and 0 < len(n) <= 100 for n in names):
@@ -120,9 +120,7 @@ def _names(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _decoder(
-    path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] | None
-) -> tuple[DecoderName, int]:
+def _decoder(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str] | None) -> tuple[DecoderName, int]:
     """Decoder and number of classes for the output `shapes`; the labels decide where both fit."""
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] != 1:
         raise ModelError(f"{path}: outputs {list(shapes)} are of no known detector; {_HINT}")
@@ -139,8 +137,7 @@ def _decoder(
             return decoder, classes_count
     labels = f"{len(names)} labels in its metadata" if names else "no labels in its metadata"
     raise ModelError(
-        f"{path}: output {shapes[0]} with {labels} is of no known detector "
-        f"(1×(4+C)×N, 1×N×(5+C) or 1×N×6); {_HINT}"
+        f"{path}: output {shapes[0]} with {labels} is of no known detector (1×(4+C)×N, 1×N×(5+C) or 1×N×6); {_HINT}"
     )
 
 
