@@ -1,0 +1,107 @@
+"""The command line that all jobs share, and the environment it makes."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyflink.datastream import StreamExecutionEnvironment
+
+from operators.flink.streams import KafkaConfig, Streams
+from operators.influx.writer import InfluxTarget
+from schemas import topics
+from schemas.settings import SettingsError, SiteSettings, index_cameras, load_settings
+
+EXACTLY_ONCE = (topics.EVENTS, topics.DEAD_LETTERS)
+"""Written in transactions unless told otherwise. Alerts are not: a transaction shows them only after a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a job is told."""
+
+    sites: list[SiteSettings]
+    kafka: KafkaConfig
+    influx: InfluxTarget | None
+    parallelism: int | None
+    build: str
+    empty: bool
+
+
+def build_id() -> str:
+    """Return 12 hex digits of the code that is about to be submitted; operators print theirs when they open."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for folder in ("schemas", "operators", "jobs"):
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def parse(description: str, settings: bool, influx: bool, argv: list[str] | None = None) -> Options:
+    """Parse the command line; on bad settings print the path of the field and exit with 2."""
+    p = argparse.ArgumentParser(description=description)
+    p.add_argument("--bootstrap-servers", default="127.0.0.1:9092", help="Kafka, host:port[,host:port]")
+    p.add_argument("--kafka-properties", metavar="FILE", help="name=value lines for Kafka clients (TLS, SASL)")
+    p.add_argument("--group-id", default="sightflow", help="consumer group; also the prefix of transactional ids")
+    p.add_argument("--start", choices=("earliest", "latest", "committed"), default="earliest",
+                   help="where to start reading without a savepoint")  # fmt: skip
+    p.add_argument("--exactly-once-topics", default=",".join(EXACTLY_ONCE), metavar="T,T",
+                   help="topics written in transactions; the others are written at least once, at low latency")  # fmt: skip
+    p.add_argument("--checkpoint-interval-s", type=float, help="overrides the cluster's configuration")
+    p.add_argument("--parallelism", type=int, help="overrides the cluster's default")
+    if settings:
+        p.add_argument("--settings", nargs="+", required=True, metavar="FILE", help="one YAML file per site")
+        p.add_argument("--empty-stage", action="store_true",
+                       help="run the same graph with a camera stage that does nothing: Flink's own floor (bench/)")  # fmt: skip
+    if influx:
+        p.add_argument("--influx-url", required=True)
+        p.add_argument("--influx-org", required=True)
+        p.add_argument("--influx-bucket", required=True)
+        p.add_argument("--influx-token-file", required=True, help="a file on every TaskManager that holds the token")
+    a = p.parse_args(argv)
+    exact = tuple(t for t in a.exactly_once_topics.split(",") if t)
+    known = {t.name for t in topics.TOPICS}
+    if not set(exact) <= known:
+        p.error(f"--exactly-once-topics: expected names of {sorted(known)}, got {sorted(set(exact) - known)}")
+    kafka = KafkaConfig(
+        bootstrap_servers=a.bootstrap_servers, group_id=a.group_id, start=a.start, exactly_once_topics=exact,
+        transactional_id_prefix=a.group_id, properties=_properties(a.kafka_properties),
+    )  # fmt: skip
+    target = (
+        InfluxTarget(a.influx_url, a.influx_org, a.influx_bucket, str(Path(a.influx_token_file).resolve()))
+        if influx
+        else None
+    )
+    return Options(
+        _sites(a.settings) if settings else [], kafka, target, a.parallelism, build_id(), settings and a.empty_stage
+    )
+
+
+def _sites(paths: list[str]) -> list[SiteSettings]:
+    try:
+        sites = [load_settings(path) for path in paths]
+        index_cameras(sites)
+    except SettingsError as e:
+        print(f"settings refused: {e}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return sites
+
+
+def _properties(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def streams(options: Options) -> Streams:
+    """Make the environment of a job."""
+    env = StreamExecutionEnvironment.get_execution_environment()
+    if options.parallelism:
+        env.set_parallelism(options.parallelism)
+    return Streams(env, options.kafka, options.build)

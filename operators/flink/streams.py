@@ -1,0 +1,183 @@
+"""Kafka in and out, by the Table API, with stable uids; and the way of a stream through a `Stage`.
+
+Key and record timestamp are read in the JVM, watermarks are made per partition in the source, and the keyBy is the JVM's:
+that saves half of the cost of a Python `key_by` (docs/adr/0002-one-python-operator.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyflink.common.typeinfo import Types
+from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+from pyflink.table import StreamStatementSet, StreamTableEnvironment
+
+from operators.flink.keyed_shell import KeyedShell
+from operators.stages.stage import Stage
+
+OUTPUT = Types.ROW([Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
+"""Rows between operators: (topic, key, value)."""
+
+_RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG()])
+_KEYED = Types.ROW([Types.STRING(), _RECORD, Types.INSTANT()])
+
+
+@dataclass(frozen=True)
+class KafkaConfig:
+    """How jobs reach Kafka.
+
+    `exactly_once_topics` are written in transactions (readers with `read_committed` see each record once, after the
+    checkpoint); all others at least once, at low latency, with deterministic ids.
+    """
+
+    bootstrap_servers: str
+    group_id: str = "sightflow"
+    start: str = "earliest"
+    exactly_once_topics: tuple[str, ...] = ()
+    transactional_id_prefix: str = "sightflow"
+    transaction_timeout_s: int = 600
+    out_of_order_s: float = 0.2
+    idle_s: float = 5.0
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+class Streams:
+    """Makes the streams of one job. Every transformation gets a uid of its own, those that the Table API makes too."""
+
+    def __init__(self, env: StreamExecutionEnvironment, config: KafkaConfig, build: str) -> None:
+        self.env = env
+        self.tables = StreamTableEnvironment.create(env)
+        self.config = config
+        self.build = build
+
+    def from_topic(self, topic: str, uid: str) -> DataStream:
+        """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''."""
+        table = f"source_{uid}".replace("-", "_")
+        start = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}[self.config.start]
+        options = {
+            "connector": "kafka",
+            "topic": topic,
+            "properties.bootstrap.servers": self.config.bootstrap_servers,
+            "properties.group.id": self.config.group_id,
+            "properties.auto.offset.reset": "earliest",
+            "properties.fetch.max.wait.ms": "5",
+            "scan.startup.mode": start,
+            "scan.watermark.idle-timeout": f"{self.config.idle_s} s".replace(".0 ", " "),
+            "key.format": "raw",
+            "key.fields": "k",
+            "value.format": "raw",
+            "value.fields-include": "EXCEPT_KEY",
+            **self._properties(),
+        }
+        self.tables.execute_sql(
+            f"CREATE TEMPORARY TABLE {table} (k STRING, v BYTES, part INT METADATA FROM 'partition' VIRTUAL,"
+            " off BIGINT METADATA FROM 'offset' VIRTUAL, ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,"
+            f" WATERMARK FOR ts AS ts - INTERVAL '{self.config.out_of_order_s:.3f}' SECOND) WITH ({_sql(options)})"
+        )
+        stream = self.tables.to_append_stream(
+            self.tables.sql_query(f"SELECT COALESCE(k, ''), ROW(v, part, off), ts FROM {table}"), _KEYED
+        )
+        _name_all(stream, uid)
+        return stream
+
+    def from_rows(self, rows: DataStream, topic: str, uid: str) -> DataStream:
+        """Take the rows of one topic straight from another stage, in the shape of `from_topic`, without Kafka between."""
+        table = self.tables.from_data_stream(rows).alias("topic", "k", "v")
+        view = f"rows_{uid}".replace("-", "_")
+        self.tables.create_temporary_view(view, table)
+        stream = self.tables.to_append_stream(
+            self.tables.sql_query(
+                f"SELECT k, ROW(v, -1, CAST(-1 AS BIGINT)), CAST(NULL AS TIMESTAMP_LTZ(3)) FROM {view}"
+                f" WHERE topic = '{topic}'"
+            ),
+            _KEYED,
+        )
+        _name_all(stream, uid)
+        return stream
+
+    def through(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
+        """Send a stream through a stage, by key; return its rows (topic, key, value)."""
+        gateway = get_gateway()
+        j_keyed = stream._j_data_stream.keyBy(
+            gateway.jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
+        )
+        keyed = KeyedStream(j_keyed, _RECORD, stream)
+        return keyed.process(KeyedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+
+    def to_topics(self, rows: list[DataStream], topics: list[str], uid: str) -> None:
+        """Write the rows of these topics to Kafka, each with the guarantee that the configuration names for it."""
+        exact = [t for t in topics if t in self.config.exactly_once_topics]
+        rest = [t for t in topics if t not in self.config.exactly_once_topics]
+        statements = self.tables.create_statement_set()
+        views = []
+        for i, stream in enumerate(rows):
+            view = f"out_{uid}_{i}".replace("-", "_")
+            self.tables.create_temporary_view(view, self.tables.from_data_stream(stream).alias("topic", "k", "v"))
+            views.append(view)
+        before = len(_transformations(self.env))
+        inserted = []
+        for guarantee, names in (("at-least-once", rest), ("exactly-once", exact)):
+            if names:
+                self._insert(statements, views, names, guarantee, uid)
+                inserted.append(guarantee)
+        statements.attach_as_datastream()
+        for root, name in zip(_transformations(self.env)[before:], inserted, strict=True):
+            _name_behind(root, f"{uid}-{name}")
+
+    def _insert(
+        self, statements: StreamStatementSet, views: list[str], names: list[str], guarantee: str, uid: str
+    ) -> None:
+        table = f"sink_{uid}_{guarantee}".replace("-", "_")
+        options = {
+            "connector": "kafka",
+            "topic": ";".join(names),
+            "properties.bootstrap.servers": self.config.bootstrap_servers,
+            "key.format": "raw",
+            "key.fields": "k",
+            "value.format": "raw",
+            "value.fields-include": "EXCEPT_KEY",
+            "sink.delivery-guarantee": guarantee,
+            "properties.linger.ms": "2",
+            "properties.max.request.size": str(4 << 20),
+            "properties.transaction.timeout.ms": str(self.config.transaction_timeout_s * 1000),
+            **self._properties(),
+        }
+        if guarantee == "exactly-once":
+            options["sink.transactional-id-prefix"] = f"{self.config.transactional_id_prefix}-{uid}"
+        self.tables.execute_sql(
+            f"CREATE TEMPORARY TABLE {table} (topic STRING METADATA, k STRING, v BYTES) WITH ({_sql(options)})"
+        )
+        wanted = ", ".join(f"'{n}'" for n in names)
+        union = " UNION ALL ".join(f"SELECT topic, k, v FROM {v} WHERE topic IN ({wanted})" for v in views)
+        statements.add_insert_sql(f"INSERT INTO {table} {union}")
+
+    def _properties(self) -> dict[str, str]:
+        return {f"properties.{k}": v for k, v in self.config.properties.items()}
+
+
+def _sql(options: dict[str, str]) -> str:
+    return ", ".join("'{}' = '{}'".format(k, v.replace("'", "''")) for k, v in options.items())
+
+
+_UNNAMED = ("PartitionTransformation", "UnionTransformation")  # these take no uid
+
+
+def _name_all(stream: DataStream, uid: str) -> None:
+    """Give every transformation behind `stream` that has none a uid: `uid`-0 is the nearest, and so on backwards."""
+    _name_behind(stream._j_data_stream.getTransformation(), uid)
+
+
+def _name_behind(root: Any, uid: str) -> None:
+    pending, n = [root], 0
+    while pending:
+        t = pending.pop(0)
+        if t.getClass().getSimpleName() not in _UNNAMED and not t.getUid():
+            t.setUid(f"{uid}-{n}")
+            n += 1
+        pending.extend(t.getInputs())
+
+
+def _transformations(env: StreamExecutionEnvironment) -> list[Any]:
+    return list(env._j_stream_execution_environment.getTransformations())
