@@ -56,6 +56,10 @@ class BadMessage(ValueError):
         self.detail = detail[:500]
 
 
+def _schema_version() -> int:
+    return SCHEMA_VERSION
+
+
 class DetectionFrame(Struct, kw_only=True, frozen=True, gc=False):
     """One video frame's detections. Topic `detections`; key = camera; record timestamp = capture time in ms."""
 
@@ -116,7 +120,7 @@ EventKind = Literal["enter", "exit", "crossing", "track_end", "source_lost", "so
 class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Something that happened once. Topic `events`; key = subject."""
 
-    v: int = SCHEMA_VERSION
+    v: int = msgspec.field(default_factory=_schema_version)  # a factory's value is never left out
     id: str
     kind: EventKind
     site: str
@@ -136,7 +140,7 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
 class AlertTransition(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One transition of one alert. Topic `alerts`; key = alert_id. Folding by `id` makes repeats harmless."""
 
-    v: int = SCHEMA_VERSION
+    v: int = msgspec.field(default_factory=_schema_version)  # a factory's value is never left out
     id: str  # alert_id + transition + number of that transition
     alert_id: str
     transition: Literal["open", "update", "close"]
