@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 XY = tuple[float, float]
 
@@ -53,4 +53,4 @@ def segment_distance(p: XY, a: XY, b: XY) -> float:
 
 def polyline_distance(p: XY, points: Sequence[XY]) -> float:
     """Return the distance from `p` to the nearest point of an open polyline."""
-    return min(segment_distance(p, a, b) for a, b in itertools.pairwise(points))
+    return min(segment_distance(p, a, b) for a, b in pairwise(points))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from simulator.geometry import ANCHOR_FRACTIONS, XY
 
@@ -58,7 +58,7 @@ class SceneObject:
 
     def __post_init__(self) -> None:
         times = tuple(w.at_s for w in self.path)
-        if len(times) < 2 or any(b <= a for a, b in itertools.pairwise(times)):
+        if len(times) < 2 or any(b <= a for a, b in pairwise(times)):
             raise ValueError(f"object {self.name!r}: expected two or more waypoints in order of time, got {times}")
         object.__setattr__(self, "_times_s", times)
 

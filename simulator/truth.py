@@ -25,11 +25,11 @@ Semantics (design: zones, tripwires, rules):
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -140,7 +140,7 @@ class Steps:
         within = [(max(a, from_us), min(b, to_us)) for a, b in self.spans if a < to_us and b >= from_us]
         mean = sum(b - a for a, b in within) / (to_us - from_us)
         cuts = sorted({from_us, to_us, *(t for span in within for t in span)})
-        levels = [sum(a <= s and e <= b for a, b in within) for s, e in itertools.pairwise(cuts)]
+        levels = [sum(a <= s and e <= b for a, b in within) for s, e in pairwise(cuts)]
         return min(levels), mean, max([self.at(t) for t in cuts if t < to_us], default=0)
 
     def spells(self, count: int) -> list[Span]:
@@ -305,7 +305,7 @@ def _inside_spans_s(obj: SceneObject, zone: Zone) -> list[tuple[float, float]]:
     path = obj.anchor_path(zone.anchor)
     edges = list(zip(zone.polygon, (*zone.polygon[1:], zone.polygon[0]), strict=True))
     spans: list[tuple[float, float]] = []
-    for (t0, p), (t1, q) in itertools.pairwise(path):
+    for (t0, p), (t1, q) in pairwise(path):
         cuts = {0.0, 1.0} | {f for a, b in edges if (f := meeting_fraction(p, q, a, b)) is not None}
         for f0, f1 in zip(sorted(cuts), sorted(cuts)[1:], strict=False):
             middle = (f0 + f1) / 2
@@ -315,14 +315,16 @@ def _inside_spans_s(obj: SceneObject, zone: Zone) -> list[tuple[float, float]]:
 
 
 def _crossings_s(obj: SceneObject, wire: Tripwire) -> list[tuple[float, Direction]]:
+    """A point exactly on the tripwire counts as left of it, so that who stops there is not counted twice."""
     path = obj.anchor_path(wire.anchor)
-    found: list[tuple[float, Direction]] = []
-    for (t0, p), (t1, q) in itertools.pairwise(path):
-        for a, b in zip(wire.points, wire.points[1:], strict=False):
+    found: dict[float, Direction] = {}
+    for (t0, p), (t1, q) in pairwise(path):
+        for a, b in pairwise(wire.points):
+            from_right, to_right = side_of(a, b, p) > 0, side_of(a, b, q) > 0
             along = meeting_fraction(p, q, a, b)
-            if along is not None:
-                found.append((t0 + along * (t1 - t0), "right" if side_of(a, b, q) > 0 else "left"))
-    return sorted(found)
+            if along is not None and from_right != to_right:
+                found[t0 + along * (t1 - t0)] = "right" if to_right else "left"
+    return sorted(found.items())
 
 
 def _join(spans: Iterable[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
@@ -504,7 +506,7 @@ def _fragile_gaps(camera: Camera, obj: SceneObject, tolerance_s: float) -> Itera
         if not _covers(zone, obj.label):
             continue
         spans = _intersect(_inside_spans_s(obj, zone), _seen_spans_s(obj))
-        for (_, b), (c, _) in itertools.pairwise(spans):
+        for (_, b), (c, _) in pairwise(spans):
             if abs(c - b - zone.gap_s) < 2 * tolerance_s:
                 yield f"{c - b:.2f} s outside of {zone.id}, gap {zone.gap_s} s"
         for a, b in spans:
@@ -519,7 +521,7 @@ def _fragile_crowding(rule: Crowding, visits: list[Visit], tolerance_s: float) -
     near_us = 2 * tolerance_s * 1e6
     entering = {v.enter_us: v.object for v in visits}
     spells = Steps(tuple((v.enter_us, v.exit_us) for v in visits)).spells(rule.count)
-    for (_, b), (c, _) in itertools.pairwise(spells):
+    for (_, b), (c, _) in pairwise(spells):
         if abs(c - b - rule.gap_s * 1e6) < near_us or c - b < near_us:
             yield entering[c], f"{rule.id}: spells {(c - b) / 1e6:.2f} s apart, gap {rule.gap_s} s"
     for a, b in crowd_spells(rule, visits):
@@ -528,7 +530,7 @@ def _fragile_crowding(rule: Crowding, visits: list[Visit], tolerance_s: float) -
     # One that leaves just before another enters: were times to move, there would be a spell.
     changes = sorted([(v.enter_us, 1, v.object) for v in visits] + [(v.exit_us, -1, v.object) for v in visits])
     level = 0
-    for (at_us, step, _), (next_us, next_step, name) in itertools.pairwise(changes):
+    for (at_us, step, _), (next_us, next_step, name) in pairwise(changes):
         level += step
         if level == rule.count - 1 and step < 0 < next_step and next_us - at_us < near_us:
             yield name, f"{rule.id}: enters {(next_us - at_us) / 1e6:.2f} s after another left"
