@@ -108,6 +108,9 @@ def decode_end_to_end(outputs: Sequence[Floats], size_px: tuple[int, int], limit
 
 
 def _suppressed(boxes: Floats, scores: Floats, classes: Ints, limits: Thresholds) -> Scored:
+    """Drop boxes that are empty or not finite, so that they suppress nothing; then suppress."""
+    sound = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, scores, classes = boxes[sound], scores[sound], classes[sound]
     kept = suppress(boxes, classes, limits.iou)[: limits.max_detections_count]
     return boxes[kept], scores[kept], classes[kept]
 
