@@ -140,9 +140,7 @@ def _unit_reader(Gst: Any, path: Path) -> tuple[Any, Any]:
     return pipeline, sink
 
 
-def _read_units(
-    Gst: Any, pipeline: Any, sink: Any, path: Path
-) -> tuple[list[bytes], list[int], list[bool], float]:
+def _read_units(Gst: Any, pipeline: Any, sink: Any, path: Path) -> tuple[list[bytes], list[int], list[bool], float]:
     units: list[bytes] = []
     times_ns: list[int] = []
     keys: list[bool] = []
@@ -235,7 +233,9 @@ class Mount:
         with self._lock:
             if self._began_s is None:
                 self._began_s = now_s + 0.02
-        return self._footage.next_key(max(0, int((now_s - self._began_s) / period_s) + 1) if now_s > self._began_s else 0)
+        return self._footage.next_key(
+            max(0, int((now_s - self._began_s) / period_s) + 1) if now_s > self._began_s else 0
+        )
 
     def _push_unit(self, Gst: Any, source: Any, ordinal: int, due_s: float, skew_ns: int) -> None:
         count = len(self._footage.units)
@@ -278,7 +278,9 @@ class RtspCamera:
     def serve(self, exit_at_end: bool = False) -> None:
         """Answer viewers until told to stop (or, with `exit_at_end`, until every mount has played out)."""
         if self._server.attach(None) == 0:
-            raise CameraError(f"cannot listen on {self._address}:{self._port}: is the port taken? choose another --port")
+            raise CameraError(
+                f"cannot listen on {self._address}:{self._port}: is the port taken? choose another --port"
+            )
         for number in (signal.SIGTERM, signal.SIGINT):
             self._GLib.unix_signal_add(self._GLib.PRIORITY_HIGH, number, self.stop)
         self._GLib.timeout_add_seconds(2, self._tidy, exit_at_end)
@@ -302,9 +304,7 @@ class RtspCamera:
         source.set_property("format", self._Gst.Format.TIME)
         source.set_property("is-live", True)
         source.set_property("max-bytes", 8 << 20)
-        source.set_property(
-            "caps", self._Gst.Caps.from_string("video/x-h264,stream-format=byte-stream,alignment=au")
-        )
+        source.set_property("caps", self._Gst.Caps.from_string("video/x-h264,stream-format=byte-stream,alignment=au"))
         media.connect("unprepared", lambda _media: mount.stop())
         media.connect("new-state", self._hasten_reports)
         pipeline = media.get_element().get_parent()
@@ -345,7 +345,9 @@ class RtspCamera:
 def _parse_mount(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals or not name or not path or not all(c.isalnum() or c in "._-" for c in name):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE with a NAME of letters, digits, '.', '_', '-'; got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=FILE with a NAME of letters, digits, '.', '_', '-'; got {text!r}"
+        )
     return name, Path(path)
 
 
