@@ -27,6 +27,7 @@ class Options:
     kafka: KafkaConfig
     influx: InfluxTarget | None
     parallelism: int | None
+    checkpoint_interval_s: float | None
     build: str
     empty: bool
 
@@ -77,7 +78,7 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
         else None
     )
     return Options(
-        _sites(a.settings) if settings else [], kafka, target, a.parallelism, build_id(), settings and a.empty_stage
+        _sites(a.settings) if settings else [], kafka, target, a.parallelism, a.checkpoint_interval_s, build_id(), settings and a.empty_stage
     )
 
 
@@ -104,4 +105,6 @@ def streams(options: Options) -> Streams:
     env = StreamExecutionEnvironment.get_execution_environment()
     if options.parallelism:
         env.set_parallelism(options.parallelism)
+    if options.checkpoint_interval_s:
+        env.enable_checkpointing(int(options.checkpoint_interval_s * 1000))
     return Streams(env, options.kafka, options.build)

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from schemas.wire import Label, Name
 
 MAX_FILE_BYTES = 1 << 20
+MAX_SCALAR_CHARS = 4096
 ANCHORS = (
     "top_left", "top_center", "top_right",
     "center_left", "center", "center_right",
@@ -173,12 +174,17 @@ class SiteSettings(_Base, kw_only=True):
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (a short file can expand to gigabytes) and without duplicate keys."""
+    """Safe YAML without aliases (a short file can expand to gigabytes), tags and duplicate keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: aliases (*name) are not supported")
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.events.AliasEvent):
+            raise yaml.YAMLError(f"{line}: aliases (*name) are not supported")
+        if getattr(event, "tag", None) is not None:  # PyYAML fails with odd errors on some, e.g. !!int ""
+            raise yaml.YAMLError(f"{line}: tags ({event.tag}) are not supported")
+        if len(getattr(event, "value", "")) > MAX_SCALAR_CHARS:  # as a number it could take minutes to read
+            raise yaml.YAMLError(f"{line}: expected values of at most {MAX_SCALAR_CHARS} characters")
         return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -273,6 +279,9 @@ def _check_polygon(source: str, path: str, polygon: tuple[XY, ...]) -> None:
                 continue
             if _cross(polygon[i], polygon[(i + 1) % n], polygon[j], polygon[(j + 1) % n]):
                 raise SettingsError(source, path, f"the edges after points {i} and {j} cross each other")
+        for j in range(n):
+            if j not in (i, (i + 1) % n) and _lies_on(polygon[j], polygon[i], polygon[(i + 1) % n]):
+                raise SettingsError(source, path, f"point {j} lies on the edge after point {i}")
     area = sum(polygon[i][0] * polygon[(i + 1) % n][1] - polygon[(i + 1) % n][0] * polygon[i][1] for i in range(n)) / 2
     if abs(area) < 1e-6:
         raise SettingsError(source, path, "the polygon has no area")
@@ -285,6 +294,15 @@ def _turn(a: XY, b: XY, c: XY) -> float:
 def _cross(a: XY, b: XY, c: XY, d: XY) -> bool:
     """Whether segments ab and cd share a point inside both."""
     return _turn(a, b, c) * _turn(a, b, d) < 0 and _turn(c, d, a) * _turn(c, d, b) < 0
+
+
+def _lies_on(p: XY, a: XY, b: XY) -> bool:
+    """Whether `p` is a point of segment ab, its ends included."""
+    return (
+        _turn(a, b, p) == 0
+        and min(a[0], b[0]) <= p[0] <= max(a[0], b[0])
+        and min(a[1], b[1]) <= p[1] <= max(a[1], b[1])
+    )
 
 
 def fingerprint(settings: SiteSettings) -> str:

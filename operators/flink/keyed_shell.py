@@ -58,7 +58,7 @@ class KeyedShell(KeyedProcessFunction):  # type: ignore[misc]
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Any:
         """Hand one record to its key's logic."""
-        key = ctx.get_current_key()[0]
+        key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         logic = live.logic
         out = logic.on_record(Input(value[0], value[1], value[2], ctx.timestamp()))
@@ -77,7 +77,7 @@ class KeyedShell(KeyedProcessFunction):  # type: ignore[misc]
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
         """Tell the logic of silence, or look again later. Timers older than the live one are left-overs of a restart."""
-        key = ctx.get_current_key()[0]
+        key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         if live.timer_ms and timestamp < live.timer_ms:
             return []

@@ -12,7 +12,7 @@ from typing import Any
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
-from pyflink.table import StreamStatementSet, StreamTableEnvironment
+from pyflink.table import StatementSet, StreamTableEnvironment
 
 from operators.flink.keyed_shell import KeyedShell
 from operators.stages.stage import Stage
@@ -127,7 +127,7 @@ class Streams:
             _name_behind(root, f"{uid}-{name}")
 
     def _insert(
-        self, statements: StreamStatementSet, views: list[str], names: list[str], guarantee: str, uid: str
+        self, statements: StatementSet, views: list[str], names: list[str], guarantee: str, uid: str
     ) -> None:
         table = f"sink_{uid}_{guarantee}".replace("-", "_")
         options = {
