@@ -40,21 +40,21 @@ def floats(*values: float) -> bytes:
 
 
 def frame(**changes) -> DetectionFrame:
-    fields = dict(
-        site="site-1", camera="cam-1", boot=T0 - 5_000_000, seq=0, capture_us=T0, clock="rtcp_sr",
-        recv_us=T0 + 30_000, sent_us=T0 + 38_000, width_px=1280, height_px=720,
-    )  # fmt: skip
+    fields = {
+        "site": "site-1", "camera": "cam-1", "boot": T0 - 5_000_000, "seq": 0, "capture_us": T0, "clock": "rtcp_sr",
+        "recv_us": T0 + 30_000, "sent_us": T0 + 38_000, "width_px": 1280, "height_px": 720,
+    }  # fmt: skip
     return DetectionFrame(**{**fields, **changes})
 
 
-TWO = dict(
-    labels=("car", "person"),
-    boxes=floats(0.125, 0.25, 0.5, 0.75, 0.5, 0.5, 0.625, 0.875),
-    scores=floats(0.5, 0.875),
-    classes=bytes([1, 0]),
-    model="centernet-mobilenetv3",
-    model_sha="0123456789abcdef",
-)
+TWO = {
+    "labels": ("car", "person"),
+    "boxes": floats(0.125, 0.25, 0.5, 0.75, 0.5, 0.5, 0.625, 0.875),
+    "scores": floats(0.5, 0.875),
+    "classes": bytes([1, 0]),
+    "model": "centernet-mobilenetv3",
+    "model_sha": "0123456789abcdef",
+}
 EXAMPLES: dict[str, msgspec.Struct] = {
     "detections-empty": frame(),
     "detections-two": frame(seq=1, **TWO),
@@ -81,7 +81,8 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         dwell_s=1.5, reason="left", settings="a1b2c3d4e5f6",
     ),
     "alert": AlertTransition(
-        id="site-1/loiter@1/cam-1/hall/0/1700000000000000#open1", alert_id="site-1/loiter@1/cam-1/hall/0/1700000000000000",
+        id="site-1/loiter@1/cam-1/hall/0/1700000000000000#open1",
+        alert_id="site-1/loiter@1/cam-1/hall/0/1700000000000000",
         transition="open", site="site-1", camera="cam-1", rule="loiter", rule_version=1, rule_type="loitering",
         zone="hall", subjects=("site-1/cam-1/1699999998000000/0",), label="person", start_us=T0 - 8_000_000, at_us=T0,
         value=8.0, before=0.0, thresholds={"since_s": 8.0}, reason="in hall for 8.0 s", settings="a1b2c3d4e5f6",
@@ -162,7 +163,8 @@ def test_unknown_fields_are_ignored_and_defaults_fill_in():
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", fullmatch=True)
 times = st.integers(wire.EARLIEST_US, wire.LATEST_US - 10_000_000)
-labels = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), min_size=1, max_size=64)
+printable = st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"])
+labels = st.text(printable, min_size=1, max_size=64)
 
 
 @st.composite
@@ -243,7 +245,8 @@ def test_damaged_messages_give_bad_message_or_a_message_and_nothing_else(name, d
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=10) | st.binary(max_size=20),
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=10)
+    | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
