@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from models.tfjs_graph import ModelFormatError, Node, TfjsGraph
 
@@ -49,8 +50,9 @@ def _windows(node: Node, x: Array, kernel: tuple[int, ...]) -> Array:
             total = max((-(-size // s) - 1) * s + k - size, 0)
             pads.append((total // 2, total - total // 2))
         x = np.pad(x, [*pads, (0, 0)])
-    view = np.lib.stride_tricks.sliding_window_view(x, kernel[:2], axis=(1, 2))
-    return view[:, :: strides[0], :: strides[1]]
+    view: Array = sliding_window_view(x, kernel[:2], axis=(1, 2))  # type: ignore[call-overload, unused-ignore]
+    windows: Array = view[:, :: strides[0], :: strides[1]]
+    return windows
 
 
 def _fused(node: Node, y: Array, inputs: list[Array]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +113,7 @@ class InputTensor:
         self._gain = [np.float32(spec.scale / s) for s in spec.std]
         self._bias = [np.float32(-m / s) for m, s in zip(spec.mean, spec.std, strict=True)]
         shape = (1, 3, height, width) if self._is_nchw else (1, height, width, 3)
-        self._tensor = np.empty(shape, np.uint8 if spec.dtype == "uint8" else np.float32)
+        self._tensor: npt.NDArray[Any] = np.empty(shape, np.uint8 if spec.dtype == "uint8" else np.float32)
 
     def fill(self, image: Image) -> npt.NDArray[np.generic]:
         """Tensor of `image` (H×W×3, BGR); valid until the next call."""
@@ -120,7 +122,8 @@ class InputTensor:
             return image[np.newaxis]
         for channel in range(3):
             source = image[:, :, channel if spec.colour_order == "bgr" else 2 - channel]
-            target = self._tensor[0, channel] if self._is_nchw else self._tensor[0, :, :, channel]
+            tensor = self._tensor[0]
+            target: npt.NDArray[Any] = tensor[channel] if self._is_nchw else tensor[:, :, channel]
             if spec.dtype == "uint8":
                 target[:] = source
             else:
