@@ -1,6 +1,6 @@
 """Job: detections ─▶ camera stage ─▶ tracks, events, alerts, figures, dead-letters.
 
-    flink run -d -py jobs/camera_stage.py --settings sites/demo.yaml --bootstrap-servers 127.0.0.1:9092
+flink run -d -py jobs/camera_stage.py --settings sites/demo.yaml --bootstrap-servers 127.0.0.1:9092
 """
 
 from __future__ import annotations

@@ -51,13 +51,13 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
     p.add_argument("--start", choices=("earliest", "latest", "committed"), default="earliest",
                    help="where to start reading without a savepoint")  # fmt: skip
     p.add_argument("--exactly-once-topics", default=",".join(EXACTLY_ONCE), metavar="T,T",
-                   help="topics written in transactions; the others are written at least once, at low latency")  # fmt: skip
+                   help="topics written in transactions; the others at least once, at low latency")  # fmt: skip
     p.add_argument("--checkpoint-interval-s", type=float, help="overrides the cluster's configuration")
     p.add_argument("--parallelism", type=int, help="overrides the cluster's default")
     if settings:
         p.add_argument("--settings", nargs="+", required=True, metavar="FILE", help="one YAML file per site")
         p.add_argument("--empty-stage", action="store_true",
-                       help="run the same graph with a camera stage that does nothing: Flink's own floor (bench/)")  # fmt: skip
+                       help="the same graph with a camera stage that does nothing: Flink's floor (bench/)")  # fmt: skip
     if influx:
         p.add_argument("--influx-url", required=True)
         p.add_argument("--influx-org", required=True)
@@ -78,7 +78,13 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
         else None
     )
     return Options(
-        _sites(a.settings) if settings else [], kafka, target, a.parallelism, a.checkpoint_interval_s, build_id(), settings and a.empty_stage
+        _sites(a.settings) if settings else [],
+        kafka,
+        target,
+        a.parallelism,
+        a.checkpoint_interval_s,
+        build_id(),
+        settings and a.empty_stage,
     )
 
 

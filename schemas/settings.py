@@ -49,7 +49,7 @@ class _Base(Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Source(_Base, kw_only=True):
+class Source(_Base, kw_only=True, frozen=True):
     """Where an agent gets a camera's video. Passwords are read from a file, never written in settings."""
 
     url: Annotated[str, Meta(max_length=2048, pattern=r"^(rtsps?|file)://[^\s\"'!]+\Z")]
@@ -61,7 +61,7 @@ class Source(_Base, kw_only=True):
     stall_timeout_s: PositiveSeconds = 10.0
 
 
-class Zone(_Base, kw_only=True):
+class Zone(_Base, kw_only=True, frozen=True):
     """A polygon in image coordinates (ratios of the frame, origin top left)."""
 
     id: Name
@@ -72,7 +72,7 @@ class Zone(_Base, kw_only=True):
     min_inside_s: Seconds = 0.0  # shorter visits are never reported
 
 
-class Tripwire(_Base, kw_only=True):
+class Tripwire(_Base, kw_only=True, frozen=True):
     """A directed polyline. Left and right are as walked from the first to the last point."""
 
     id: Name
@@ -82,7 +82,7 @@ class Tripwire(_Base, kw_only=True):
     band_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.01  # hysteresis: half width, as a ratio of the frame's height
 
 
-class Rule(_Base, tag_field="type", kw_only=True):
+class Rule(_Base, tag_field="type", kw_only=True, frozen=True):
     """What all rules have. `version` is part of every alert's id: raise it when the rule's meaning changes."""
 
     id: Name
@@ -92,7 +92,7 @@ class Rule(_Base, tag_field="type", kw_only=True):
     update_s: PositiveSeconds = 10.0  # an open alert is repeated this often
 
 
-class Crowding(Rule, tag="crowding", kw_only=True):
+class Crowding(Rule, tag="crowding", kw_only=True, frozen=True):
     """At least `count` objects inside the zone for `hold_s`."""
 
     count: Annotated[int, Meta(ge=1, le=1000)]
@@ -100,7 +100,7 @@ class Crowding(Rule, tag="crowding", kw_only=True):
     hold_s: Seconds = 2.0
 
 
-class Loitering(Rule, tag="loitering", kw_only=True):
+class Loitering(Rule, tag="loitering", kw_only=True, frozen=True):
     """One object's visit has lasted `since_s`."""
 
     since_s: PositiveSeconds
@@ -109,14 +109,14 @@ class Loitering(Rule, tag="loitering", kw_only=True):
 AnyRule = Crowding | Loitering
 
 
-class Sampling(_Base, kw_only=True):
+class Sampling(_Base, kw_only=True, frozen=True):
     """How many of a camera's frames the agent looks at."""
 
     target_fps: Annotated[float, Meta(gt=0, le=240)] = 10.0
     quiet_s: Annotated[float, Meta(gt=0, le=10)] = 1.0  # while nothing is seen, one empty frame is sent this often
 
 
-class Detector(_Base, kw_only=True):
+class Detector(_Base, kw_only=True, frozen=True):
     """Which model looks, and what of its answers is sent."""
 
     model: Annotated[str, Meta(min_length=1, max_length=1024)] = "centernet-mobilenetv3"
@@ -125,7 +125,7 @@ class Detector(_Base, kw_only=True):
     require_accelerator: bool = False
 
 
-class Camera(_Base, kw_only=True):
+class Camera(_Base, kw_only=True, frozen=True):
     """One camera: its source, its detector and what is measured in its view."""
 
     id: Name
@@ -139,13 +139,13 @@ class Camera(_Base, kw_only=True):
     rules: Annotated[tuple[AnyRule, ...], Meta(max_length=64)] = ()
 
 
-class Windows(_Base, kw_only=True):
+class Windows(_Base, kw_only=True, frozen=True):
     """Tumbling windows of event time, aligned to the Unix epoch."""
 
     length_s: Annotated[float, Meta(ge=1, le=3600)] = 10.0
 
 
-class Uplink(_Base, kw_only=True):
+class Uplink(_Base, kw_only=True, frozen=True):
     """How the agent reaches Kafka. `properties` are librdkafka's; secrets belong in `properties_file`."""
 
     bootstrap_servers: Annotated[str, Meta(min_length=1, max_length=1024)] = "127.0.0.1:9092"
@@ -153,14 +153,14 @@ class Uplink(_Base, kw_only=True):
     properties_file: str = ""  # a file of `name=value` lines, for secrets
 
 
-class Spool(_Base, kw_only=True):
+class Spool(_Base, kw_only=True, frozen=True):
     """The agent's bounded store on disk for what Kafka has not acknowledged."""
 
     directory: str = ""  # empty: a folder beside the agent's state
     max_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 1 << 30
 
 
-class SiteSettings(_Base, kw_only=True):
+class SiteSettings(_Base, kw_only=True, frozen=True):
     """Everything about one site."""
 
     version: Literal[1]
@@ -185,7 +185,7 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"{line}: tags ({event.tag}) are not supported")
         if len(getattr(event, "value", "")) > MAX_SCALAR_CHARS:  # as a number it could take minutes to read
             raise yaml.YAMLError(f"{line}: expected values of at most {MAX_SCALAR_CHARS} characters")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
@@ -213,7 +213,7 @@ def parse_settings(raw: bytes, source: str = "settings") -> SiteSettings:
     if len(raw) > MAX_FILE_BYTES:
         raise SettingsError(source, "", f"expected at most {MAX_FILE_BYTES} bytes, got {len(raw)}")
     try:
-        tree = yaml.load(raw, Loader=_PlainLoader)  # noqa: S506 (a SafeLoader)
+        tree = yaml.load(raw, Loader=_PlainLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as e:
         raise SettingsError(source, "", f"not readable as YAML: {e}") from None
     try:

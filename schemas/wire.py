@@ -130,7 +130,7 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     label: str = ""
     zone: str = ""
     tripwire: str = ""
-    direction: Literal["", "left", "right"] = ""  # the side walked to, as seen along the tripwire from first to last point
+    direction: Literal["", "left", "right"] = ""  # the side walked to, looking from the first to the last point
     born_inside: bool = False
     dwell_s: float = 0.0
     reason: str = ""
@@ -165,7 +165,7 @@ class AlertTransition(Struct, kw_only=True, frozen=True, omit_defaults=True):
     input_partition: int = -1
     input_offset: int = -1
     input_seq: int = -1
-    detection_sent_us: int = 0  # when the agent sent the frame that caused this: alert's record timestamp − this = latency
+    detection_sent_us: int = 0  # `sent_us` of the frame that caused this: the alert's record timestamp − this = latency
 
 
 class Point(Struct, frozen=True, array_like=True):

@@ -170,16 +170,12 @@ class Alerts:
                     incident.value = (now_us - incident.start_us) * 1e-6
                 incident.updates += 1
                 incident.said_us = now_us
-                out.append(
-                    self._say(incident, "update", incident.updates, now_us, _why(rule, incident.value), cause)
-                )
+                out.append(self._say(incident, "update", incident.updates, now_us, _why(rule, incident.value), cause))
             due.append(incident.said_us + interval_us)
         self._update_due_us = min(due)
         self.dirty = True
 
-    def _close(
-        self, key: tuple[int, int], at_us: int, reason: str, cause: Cause, out: list[AlertTransition]
-    ) -> None:
+    def _close(self, key: tuple[int, int], at_us: int, reason: str, cause: Cause, out: list[AlertTransition]) -> None:
         incident = self._incidents.pop(key, None)
         if incident is None:
             return
@@ -234,7 +230,13 @@ class Alerts:
     def _encode(self) -> bytes:
         rules = [f"{r.id}@{r.version}" for r in self.rules]
         return msgspec.msgpack.encode(
-            _State(rules, list(self._runs.items()), list(self._incidents.items()), list(self._closed_us.items()), self.refused)
+            _State(
+                rules,
+                list(self._runs.items()),
+                list(self._incidents.items()),
+                list(self._closed_us.items()),
+                self.refused,
+            )
         )
 
     def restore(self, data: bytes) -> None:

@@ -32,7 +32,7 @@ class _Live:
         self.timer_ms = 0  # the one timer that counts; 0: none
 
 
-class KeyedShell(KeyedProcessFunction):  # type: ignore[misc]
+class KeyedShell(KeyedProcessFunction):
     """Input: Row(value bytes or null, partition, offset). Output: Row(topic, key, value)."""
 
     def __init__(self, stage: Stage, build: str) -> None:
@@ -76,7 +76,7 @@ class KeyedShell(KeyedProcessFunction):  # type: ignore[misc]
         return [Row(*o) for o in out]
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
-        """Tell the logic of silence, or look again later. Timers older than the live one are left-overs of a restart."""
+        """Tell the logic of silence, or look again later. Timers older than the live one are left from a restart."""
         key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         if live.timer_ms and timestamp < live.timer_ms:
@@ -105,4 +105,3 @@ class KeyedShell(KeyedProcessFunction):  # type: ignore[misc]
         at_ms = live.arrived_ms + live.logic.silence_ms
         live.timer_ms = at_ms + TIMER_GRAIN_MS - at_ms % TIMER_GRAIN_MS  # coarse, so that keys share timer ticks
         ctx.timer_service().register_processing_time_timer(live.timer_ms)
-

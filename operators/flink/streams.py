@@ -1,7 +1,7 @@
 """Kafka in and out, by the Table API, with stable uids; and the way of a stream through a `Stage`.
 
-Key and record timestamp are read in the JVM, watermarks are made per partition in the source, and the keyBy is the JVM's:
-that saves half of the cost of a Python `key_by` (docs/adr/0002-one-python-operator.md).
+Key and record timestamp are read in the JVM, watermarks are made per partition in the source, and the keyBy is the
+JVM's: that saves half of the cost of a Python `key_by` (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Streams:
     def from_topic(self, topic: str, uid: str) -> DataStream:
         """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''."""
         table = f"source_{uid}".replace("-", "_")
-        start = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}[self.config.start]
+        start = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}[
+            self.config.start
+        ]
         options = {
             "connector": "kafka",
             "topic": topic,
@@ -83,7 +85,7 @@ class Streams:
         return stream
 
     def from_rows(self, rows: DataStream, topic: str, uid: str) -> DataStream:
-        """Take the rows of one topic straight from another stage, in the shape of `from_topic`, without Kafka between."""
+        """Take the rows of one topic straight from another stage, in the shape of `from_topic`; no Kafka between."""
         table = self.tables.from_data_stream(rows).alias("topic", "k", "v")
         view = f"rows_{uid}".replace("-", "_")
         self.tables.create_temporary_view(view, table)
@@ -126,9 +128,7 @@ class Streams:
         for root, name in zip(_transformations(self.env)[before:], inserted, strict=True):
             _name_behind(root, f"{uid}-{name}")
 
-    def _insert(
-        self, statements: StatementSet, views: list[str], names: list[str], guarantee: str, uid: str
-    ) -> None:
+    def _insert(self, statements: StatementSet, views: list[str], names: list[str], guarantee: str, uid: str) -> None:
         table = f"sink_{uid}_{guarantee}".replace("-", "_")
         options = {
             "connector": "kafka",

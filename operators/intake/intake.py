@@ -1,8 +1,8 @@
 """Duplicate removal and order by (boot, seq), for one camera.
 
-Frames in order pass at once. A gap makes later frames wait until it is filled, or until the waiting frames span `gap_wait_s`
-of event time or number `MAX_WAITING`; then the gap is given up. All of that depends on this camera's frames and their
-order alone, never on a clock, so that two runs over one log agree.
+Frames in order pass at once. A gap makes later frames wait until it is filled, or until the waiting frames span
+`gap_wait_s` of event time or number `MAX_WAITING`; then the gap is given up. All of that depends on this camera's
+frames and their order alone, never on a clock, so that two runs over one log agree.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Intake:
     def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
         """Take one frame; return those whose turn has come, in order. Raises BadMessage for one that cannot be used."""
         if frame.boot == self.boot and frame.seq == self.next_seq and not self._waiting:
-            self.next_seq += 1  # a frame with an impossible time has had its turn too, or all later ones would wait for it
+            self.next_seq += (
+                1  # a frame with an impossible time has had its turn too, or all later ones would wait for it
+            )
             self._check_time(frame.capture_us)
             self.capture_us = frame.capture_us
             return [Ready(frame, raw, partition, offset)]
@@ -88,7 +90,9 @@ class Intake:
             ready.extend(self._skip())
         return ready
 
-    def _accept_unusual(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> Iterator[Ready | Refused]:
+    def _accept_unusual(
+        self, frame: DetectionFrame, raw: bytes, partition: int, offset: int
+    ) -> Iterator[Ready | Refused]:
         self.dirty = True
         if frame.boot < self.boot:
             self._refuse_earlier_boot(frame)

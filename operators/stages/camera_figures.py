@@ -66,7 +66,7 @@ def _object_fields(s: Span) -> Fields:
 
 
 def visit_point(site: str, camera: str, zone: str, label: str, subject: str, visit: Visit, dwell_s: float) -> Point:
-    """Return the point of one ended visit, stamped with its end; visits that end in one microsecond are set apart by ns."""
+    """Return the point of one ended visit, stamped with its end; ends in one microsecond are set apart by ns."""
     tags = {"camera": camera, "class": label, "site": site, "zone": zone}
     fields: Fields = {"dwell_s": round(dwell_s, 6), "born_inside": bool(visit.born_inside), "subject": subject}
     return Point("visit", tags, visit.at_us * 1000 + visit.ordinal % 1000, fields)

@@ -319,7 +319,7 @@ class CameraLogic:
 
     def _declare_label(self, label: str) -> None:
         for kind, places in (("zone", self._zones.zones), ("tripwire", self._tripwires.wires)):
-            for place in places:  # type: ignore[attr-defined]
+            for place in places:
                 if not place.classes or label in place.classes:
                     self._windows.declare((kind, place.id, label))
 
@@ -363,7 +363,9 @@ class CameraLogic:
 
     def _dwellings(self, visits: list[Visit]) -> list[Dwelling]:
         return [
-            Dwelling(v.kind == Zones.EXIT, v.zone, v.rule, v.ordinal, v.born_us, v.enter_us, v.at_us, self._labels[v.label])
+            Dwelling(
+                v.kind == Zones.EXIT, v.zone, v.rule, v.ordinal, v.born_us, v.enter_us, v.at_us, self._labels[v.label]
+            )
             for v in visits
             if v.kind != Zones.ENTER
         ]
@@ -412,7 +414,11 @@ class CameraLogic:
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
         self._note_tracks(births, ends, out)
         self._note_visits(visits, points, out)
-        self._say(self._alerts.step(last_us, [0] * len(self._zone_ids), self._dwellings(visits), cause, self._present), points, out)
+        self._say(
+            self._alerts.step(last_us, [0] * len(self._zone_ids), self._dwellings(visits), cause, self._present),
+            points,
+            out,
+        )
         self._say(self._alerts.close_all(last_us, "the source is lost", cause), points, out)
         self._event("source_lost", self.camera, last_us, out)
         self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)

@@ -76,7 +76,7 @@ def _start(k: Any, z: Any) -> None:
 
 
 @kernel
-def _similarity(k: Any, z: Any) -> float:
+def _similarity(k: Any, z: Any) -> Any:
     """Return 0 (impossible) to 1 between a predicted track and an observation (cx, cy, w, h in frame heights)."""
     w, h = max(k[10], 1e-4), max(k[15], 1e-4)
     if h > 2.0 * z[3] or z[3] > 2.0 * h:
@@ -114,9 +114,7 @@ def _match(sim: Any, rows: int, columns: int, floor: float, column_of: Any, row_
                 continue
             mutual = True
             for other in range(rows):
-                if column_of[other] < 0 and (
-                    sim[other, j_best] > best or (sim[other, j_best] == best and other < i)
-                ):
+                if column_of[other] < 0 and (sim[other, j_best] > best or (sim[other, j_best] == best and other < i)):
                     mutual = False
                     break
             if mutual:

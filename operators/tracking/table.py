@@ -1,11 +1,11 @@
-"""The track table: one packed record per object, addressed by slot. Other capabilities keep their own, by the same slot."""
+"""The track table: one packed record per object, addressed by slot; other capabilities keep theirs by the same slot."""
 
 from __future__ import annotations
 
 import numpy as np
 
 FREE, TENTATIVE, CONFIRMED, ENDED = 0, 1, 2, 3
-"""`status` of a slot. ENDED lasts for exactly one step, so that every capability sees the end before the slot is reused."""
+"""`status` of a slot. ENDED lasts for exactly one step: every capability sees the end before the slot is reused."""
 
 TRACK = np.dtype(
     [

@@ -38,7 +38,7 @@ _CONFIRMED, _ENDED = 2, 3  # operators.tracking.table
 
 
 @kernel
-def signed_distance(points: Any, start: int, stop: int, x: float, y: float, aspect: float) -> float:
+def signed_distance(points: Any, start: int, stop: int, x: Any, y: Any, aspect: float) -> float:
     """Distance from the polyline in frame heights; positive on the right as walked (y points down)."""
     best, sign, best_lean = np.inf, 1.0, 0.0
     for i in range(start, stop - 1):
@@ -64,7 +64,7 @@ def _turn(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> f
 
 
 @kernel
-def meeting(points: Any, start: int, stop: int, x0: float, y0: float, x1: float, y1: float) -> tuple[int, float]:
+def meeting(points: Any, start: int, stop: int, x0: Any, y0: Any, x1: Any, y1: Any) -> tuple[int, float]:
     """Count where the path from (x0, y0) to (x1, y1) meets the polyline, and say how far along (0..1) the last one is.
 
     Half-open on both: a path that ends on the wire meets it there or in its next segment, never in both.

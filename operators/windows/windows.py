@@ -1,8 +1,8 @@
 """Tumbling windows of one camera, from dated changes.
 
-Nothing is sampled: what happens is noted as (time, +1) and (time, −1), and when a window can no longer change, one sweep
-over its changes gives exact minimum, time-weighted mean and maximum. Ends of visits and tracks are known only some time
-after their date (the gap or memory that they are given), so a window is closed `grace_s` after its end, in the camera's
+Nothing is sampled: what happens is noted as (time, +1) and (time, −1), and when a window can no longer change, one
+sweep over its changes gives exact minimum, time-weighted mean and maximum. Ends of visits and tracks are known only
+some time after their date (the gap or memory that they are given), so a window is closed `grace_s` after its end, in the camera's
 own event time: the result depends on the order of this camera's frames and on nothing else.
 """
 
@@ -121,7 +121,7 @@ class Windows:
         return 0 < self.oldest_us <= now_us - self.length_us - self.grace_us
 
     def close(self, now_us: int) -> list[Report]:
-        """Report windows that can no longer change at `now_us`, oldest first; windows without a frame are passed over."""
+        """Report windows that can no longer change at `now_us`, oldest first; those without a frame are left out."""
         reports = []
         while self.due(now_us):
             start = self.oldest_us
@@ -148,7 +148,8 @@ class Windows:
             return []
         starts = {self.oldest_us, *self.tallies}
         for s in self._series.values():
-            starts.update(self.start_of(c[0]) for c in (*s.changes, *s.counts, *s.sums))
+            for dated in (s.changes, s.counts, s.sums):
+                starts.update(self.start_of(at) for at, *_ in dated)
         return sorted(starts)
 
     def _next_start(self, start: int, now_us: int) -> int:

@@ -82,8 +82,8 @@ def step(
         inside_count: int64 Z, set to the number of confirmed objects observed inside in this frame.
         out: room for at least slots × Z × (R + 2) records.
 
-    A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or outside
-    for no longer than the zone's gap is still on its visit. An unconfirmed object's visit is kept but not reported.
+    A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or
+    outside for no longer than the zone's gap is still on its visit. An unconfirmed object's visit is kept, not reported.
     """
     n = 0
     zones = visits.shape[1]

@@ -77,7 +77,7 @@ class Zones:
         return self.visits[:slots].tobytes()
 
     def restore(self, rows: bytes, zone_ids: Sequence[str]) -> None:
-        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten, new zones start empty."""
+        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten."""
         old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(zone_ids)) if zone_ids else None
         self.visits[:] = np.zeros((), kernel.VISIT)
         if old is None:
