@@ -58,8 +58,8 @@ def flink_run_command(submission: JobSubmission, site: Site, target: InfluxTarge
 
 
 def _addresses(submission: JobSubmission, site: Site, target: InfluxTarget) -> list[str]:
-    settings = [word for path in submission.settings for word in ("--settings", str(path.absolute()))]
-    words = [*settings, "--bootstrap-servers", site.kafka_bootstrap]
+    settings = [str(path.absolute()) for path in submission.settings]
+    words = [*(["--settings", *settings] if settings else []), "--bootstrap-servers", site.kafka_bootstrap]
     if submission.job != "camera_stage":  # the one job that does not write to InfluxDB
         words += ["--influx-url", target.url, "--influx-org", target.org, "--influx-bucket", target.bucket]
         words += ["--influx-token-file", str(target.write_token_file)]

@@ -528,7 +528,8 @@ class Stack:
         infos = self._taskmanager_infos()
         known = self.flink.taskmanagers()
         newest_start_s = max((info["start"] for info in infos), default=0)
-        heard = all(entry["timeSinceLastHeartbeat"] / 1000 > newest_start_s for entry in known)
+        # supervisord gives whole seconds, rounded down.
+        heard = all(entry["timeSinceLastHeartbeat"] / 1000 > newest_start_s + 1 for entry in known)
         return bool(infos) and len(known) == len(infos) and heard
 
     @property
