@@ -2,8 +2,8 @@
 
 Nothing is sampled: what happens is noted as (time, +1) and (time, −1), and when a window can no longer change, one
 sweep over its changes gives exact minimum, time-weighted mean and maximum. Ends of visits and tracks are known only
-some time after their date (the gap or memory that they are given), so a window is closed `grace_s` after its end, in the camera's
-own event time: the result depends on the order of this camera's frames and on nothing else.
+some time after their date (the gap or memory that they are given), so a window is closed `grace_us` after its end, in
+the camera's own event time: the result depends on the order of this camera's frames and on nothing else.
 """
 
 from __future__ import annotations

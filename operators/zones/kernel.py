@@ -83,7 +83,7 @@ def step(
         out: room for at least slots × Z × (R + 2) records.
 
     A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or
-    outside for no longer than the zone's gap is still on its visit. An unconfirmed object's visit is kept, not reported.
+    outside for no longer than the zone's gap is still on its visit. An unconfirmed object's is kept, not reported.
     """
     n = 0
     zones = visits.shape[1]
