@@ -47,7 +47,7 @@ class _Crew:
         def guarded() -> None:
             try:
                 work()
-            except BaseException:
+            except BaseException:  # noqa: BLE001 (whatever it is, the agent must end)
                 _log.exception("%s broke", name)
                 self.failed = name
                 self._on_failure()
@@ -109,9 +109,7 @@ class Agent:
         self._delivery = Delivery(
             self._spool, plan.bootstrap_servers, plan.properties, plan.agent, self._count_delivered
         )
-        self._gauges = {
-            name: CameraGauge(capture, self._counts[name]) for name, capture in self._captures.items()
-        }
+        self._gauges = {name: CameraGauge(capture, self._counts[name]) for name, capture in self._captures.items()}
         self._health = self._make_health(detectors)
         self._is_syncing = True
         self._crew = _Crew(self._wake.set)
@@ -127,7 +125,7 @@ class Agent:
 
     def _make_health(self, detectors: dict[str, Detector]) -> HealthReporter:
         first = next(iter(detectors.values()))
-        models = {"model": first.model, "model_sha": first.fingerprint, "backend": first.backend.name}
+        models = (first.model, first.fingerprint, first.backend.name)
         return HealthReporter(
             self._plan.site, self._plan.agent, self._boot, self._clock, self._gauges, self._spool, self._delivery,
             models, self._plan.bootstrap_servers, self._plan.properties,
@@ -226,7 +224,9 @@ class Agent:
         self._spool.close()
         totals = {name: counts.snapshot() for name, counts in self._counts.items()}
         for name, total in totals.items():
-            _log.info("camera %s: %d messages stored, %d delivered", name, total["sent_count"], total["delivered_count"])
+            _log.info(
+                "camera %s: %d messages stored, %d delivered", name, total["sent_count"], total["delivered_count"]
+            )
         _log.info("stopped; %d message(s) wait in the spool for the next start", left_count)
 
     def _deliver_rest(self, thread: threading.Thread) -> None:

@@ -20,11 +20,11 @@ def next_boot(state_dir: Path, now_us: int) -> int:
     boot = max(now_us, _read(path) + 1)
     scratch = path.with_suffix(".new")
     try:
-        with open(scratch, "w") as f:
+        with scratch.open("w") as f:
             f.write(f"{boot}\n")
             f.flush()
             os.fsync(f.fileno())
-        os.replace(scratch, path)
+        scratch.replace(path)
     except OSError as e:
         _log.warning("boot number not stored in %s: %s", path, e.strerror)
     return boot

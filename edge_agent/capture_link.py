@@ -12,7 +12,6 @@ import array
 import mmap
 import os
 import socket
-from typing import Union
 
 import msgspec
 from msgspec import Struct
@@ -84,8 +83,8 @@ class Ended(Struct, frozen=True, tag=True):
     """Capture → agent: the file has been played to its end."""
 
 
-ToCapture = Union[Start, Release, Stop]
-ToAgent = Union[Opened, Frame, Status, Failed, Ended]
+ToCapture = Start | Release | Stop
+ToAgent = Opened | Frame | Status | Failed | Ended
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_capture: msgspec.msgpack.Decoder[ToCapture] = msgspec.msgpack.Decoder(ToCapture)

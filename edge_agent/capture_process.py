@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from edge_agent.capture_link import (
@@ -176,7 +177,7 @@ class Capture:
     def _recorded_us(self) -> int:
         """When the recording began: the file was last written when it ended."""
         found, duration_ns = self._pipeline.bin.query_duration(self._Gst.Format.TIME)
-        ended_us = os.stat(self._start.url.partition("://")[2]).st_mtime_ns // 1000
+        ended_us = Path(self._start.url.partition("://")[2]).stat().st_mtime_ns // 1000
         return ended_us - (duration_ns // 1000 if found and duration_ns > 0 else 0)
 
     def _hand_over(self, sink: Any) -> Any:

@@ -17,7 +17,9 @@ DEFAULT_METRICS_PORT = 9464
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="sightflow-agent", description="Detect objects in camera streams at the edge.")
+    parser = argparse.ArgumentParser(
+        prog="sightflow-agent", description="Detect objects in camera streams at the edge."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="capture, detect and send until told to stop")
     check = commands.add_parser("check", help="look at everything the agent needs, and say how to mend it")
@@ -34,17 +36,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--settings", type=Path, metavar="FILE", help="the site's settings (YAML)")
-    command.add_argument("--camera", action="append", default=[], metavar="ID|URL",
-                         help="only this camera of the settings; or, without settings, rtsp://… (repeatable)")  # fmt: skip
+    command.add_argument(
+        "--camera", action="append", default=[], metavar="ID|URL",
+        help="only this camera of the settings; or, without settings, rtsp://… (repeatable)",
+    )  # fmt: skip
     command.add_argument("--username", default="", help="name for --camera rtsp://…")
     command.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password, first line")
     command.add_argument("--model", default="", metavar="NAME|FILE.onnx", help="detector instead of the settings'")
     command.add_argument("--score-min", type=float, help="least score that is sent")
     command.add_argument("--fps", type=float, help="frames a second that are looked at")
     command.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="Kafka")
-    command.add_argument("--properties-file", type=Path, metavar="FILE", help="librdkafka's name=value lines, secrets too")
+    command.add_argument(
+        "--properties-file", type=Path, metavar="FILE", help="librdkafka's name=value lines, secrets too"
+    )
     command.add_argument("--models-dir", type=Path, help=f"converted models (default {default_models_dir()})")
-    command.add_argument("--state-dir", type=Path, help="boot number, spool, engines (default: the user's state folder)")
+    command.add_argument(
+        "--state-dir", type=Path, help="boot number, spool, engines (default: the user's state folder)"
+    )
     command.add_argument("--agent-id", default="", metavar="NAME", help="name in heartbeats (default: from the host)")
     command.add_argument("--log-format", choices=("plain", "json"), default="plain")
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
@@ -76,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     from edge_agent.log_format import set_up_logging
 
-    set_up_logging(args.log_format, args.log_level, _secrets(plan))
+    level = "error" if args.command == "check" and args.log_level == "info" else args.log_level
+    set_up_logging(args.log_format, level, _secrets(plan))
     if args.command == "check":
         from edge_agent.check import check_agent
 

@@ -279,7 +279,9 @@ class Delivery:
 
     def _fail(self, error: KafkaError) -> None:
         self._must_renew = self._has_failed = True
-        self._say(error.name(), f"delivery failed ({error.str()}): sending again from the first record not acknowledged")
+        self._say(
+            error.name(), f"delivery failed ({error.str()}): sending again from the first record not acknowledged"
+        )
 
     def _acknowledge(self) -> None:
         position = -1

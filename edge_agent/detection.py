@@ -112,7 +112,7 @@ class DetectionLoop:
         try:
             found = camera.detector.detect(frame.bgr)
             objects = pack_objects(found.boxes, found.scores, found.classes, camera.detector.labels)
-        except Exception as e:  # the detector's runtime has no common error class; one frame must not end the agent
+        except Exception as e:  # noqa: BLE001 (runtimes share no error class; one frame must not end the agent)
             camera.counts.drop("detector_error")
             self._complain(f"camera {frame.camera}: the detector failed on a frame: {type(e).__name__}: {e}")
             return None

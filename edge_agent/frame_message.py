@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class QuietRule:
 
 
 def pack_objects(
-    boxes: Floats, scores: Floats, classes: npt.NDArray[np.integer], labels: Sequence[str]
+    boxes: Floats, scores: Floats, classes: npt.NDArray[np.integer[Any]], labels: Sequence[str]
 ) -> dict[str, object]:
     """Return the message fields labels, boxes, scores, classes for N×4 boxes (ratios of the frame), N, N.
 

@@ -91,9 +91,9 @@ class HealthReporter:
 
     def __init__(
         self, site: str, agent: str, boot: int, clock: AgentClock, gauges: Mapping[str, CameraGauge], spool: Spool,
-        delivery: Delivery, models: Mapping[str, str], bootstrap_servers: str, properties: Mapping[str, str],
+        delivery: Delivery, models: tuple[str, str, str], bootstrap_servers: str, properties: Mapping[str, str],
     ) -> None:  # fmt: skip
-        """`models` has the keys model, model_sha and backend."""
+        """`models` is (model, fingerprint, backend)."""
         self._site, self._agent, self._boot, self._clock = site, agent, boot, clock
         self._gauges, self._spool, self._delivery, self._models = gauges, spool, delivery, models
         self._versions = versions()
@@ -116,7 +116,7 @@ class HealthReporter:
             cameras=tuple(gauge.read(now_s) for gauge in self._gauges.values()), spool_count=self._spool.depth_count,
             spool_bytes=self._spool.stored_bytes, spool_dropped_count=self._delivery.lost_count,
             queue_count=self._delivery.in_flight_count, temperatures_c=temperatures_c(), versions=self._versions,
-            **self._models,
+            model=self._models[0], model_sha=self._models[1], backend=self._models[2],
         )  # fmt: skip
 
     def beat(self) -> Health:

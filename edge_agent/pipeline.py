@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -114,7 +115,7 @@ def _build_tail(Gst: Any, is_rtsp: bool, is_fast: bool) -> Pipeline:
     chain.append(sink)
     for element in chain:
         whole.add(element)
-    for a, b in zip(chain, chain[1:], strict=False):
+    for a, b in pairwise(chain):
         if not a.link(b):
             raise PipelineError(f"cannot link {a.get_name()} to {b.get_name()}")
     return Pipeline(whole, None, queue, chain[1].get_static_pad("sink"), sink)
@@ -159,7 +160,9 @@ def _attach_decoder(Gst: Any, pipeline: Pipeline, pad: Any, on_depayloader: Call
     encoding = (caps.get_structure(0).get_string("encoding-name") or "").upper()
     try:
         if encoding not in CODECS:
-            raise PipelineError(f"the stream is {encoding or 'of unknown encoding'}; expected one of {', '.join(CODECS)}")
+            raise PipelineError(
+                f"the stream is {encoding or 'of unknown encoding'}; expected one of {', '.join(CODECS)}"
+            )
         codec = CODECS[encoding]
         pipeline.decoder = choose_decoder(Gst, codec)
         depayloader = make(Gst, codec.depayloader)

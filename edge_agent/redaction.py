@@ -6,7 +6,9 @@ import re
 
 _USERINFO = re.compile(r"(?i)(\b[a-z][a-z0-9+.\-]*://)[^/\s@]*@")
 # Some cameras want the password in the path: rtsp://cam/user=admin_password=secret_channel=1.sdp
-_NAMED = re.compile(r"(?i)\b((?:[a-z0-9.]*[._&?/\-])?(?:pass(?:word|wd)?|pwd|pw|secret|token|api_?key)\s*[=:]\s*)[^\s&_/;,\"']+")
+_NAMED = re.compile(
+    r"(?i)\b((?:[a-z0-9.]*[._&?/\-])?(?:pass(?:word|wd)?|pwd|pw|secret|token|api_?key)\s*[=:]\s*)[^\s&_/;,\"']+"
+)
 _HEADER = re.compile(r"(?i)(authorization\s*:\s*)[^\r\n]*")
 MASK = "***"
 

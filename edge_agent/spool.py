@@ -5,7 +5,7 @@ Everything the agent sends goes through it: appended, read by the sender, acknow
 Layout: `segment-<first position>.log` files of one fixed size, preallocated; `acked`, the acknowledged position;
 `lock`. A segment is a 16-byte head and records one after the other; a record is
 
-    body length u32 · CRC-32 u32 · position u64 · time stamp ms i64 · topic length u16 · key length u16 · topic key value
+    body length u32, CRC-32 u32, position u64, time stamp ms i64, topic length u16, key length u16; topic, key, value
 
 little-endian, the CRC taken over all that follows it. Positions count records since the spool was made and never
 repeat on disk within one file, so what a reused file still holds of its former life cannot pass for a record.
@@ -238,7 +238,7 @@ class Spool:
         path = self._dir / f"segment-{base:020d}.log"
         try:
             os.pwrite(segment.fd, _HEAD, 0)
-            os.rename(segment.path, path)
+            segment.path.rename(path)
         except OSError:
             self._discard(segment)
             return
@@ -359,7 +359,7 @@ class Spool:
     def _keep_as_spare(self, segment: _Segment) -> None:
         path = self._dir / "spare-0.log"
         try:
-            os.rename(segment.path, path)
+            segment.path.rename(path)
         except OSError:
             self._discard(segment)
             return

@@ -26,6 +26,7 @@ from typing import Any
 
 MAX_FOOTAGE_BYTES = 1 << 30
 MAX_LOG_BYTES = 32 << 20
+MAX_LAG_S = 1.0
 RTCP_MIN_INTERVAL_NS = 500_000_000
 """Sender reports at least this often, so that a viewer knows the capture time within half a second."""
 
@@ -224,6 +225,9 @@ class Mount:
                 self.ended.set()
                 return
             due_s = self._began_s + ordinal * period_s
+            if time.monotonic() - due_s > MAX_LAG_S:  # the process was stopped: the world went on meanwhile
+                ordinal = self._first_ordinal(period_s)
+                continue
             time.sleep(max(0.0, due_s - time.monotonic()))
             self._push_unit(Gst, source, ordinal, due_s, skew_ns)
             ordinal += 1
