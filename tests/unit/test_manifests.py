@@ -1,0 +1,64 @@
+"""The Kubernetes manifest and the Grafana dashboard agree with the code that they speak of."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _deployment() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "k8s/flinkdeployment.yaml").read_text())  # type: ignore[no-any-return]
+
+
+def test_the_manifest_sets_no_flink_option_otherwise_than_the_shared_file() -> None:
+    shared = yaml.safe_load((ROOT / "flink-conf/config.yaml").read_text())
+    own = {
+        "execution.checkpointing.dir",
+        "execution.checkpointing.savepoint-dir",
+        "high-availability.type",
+        "high-availability.storageDir",
+        "kubernetes.operator.job.restart.failed",
+        "web.submit.enable",
+    }
+    options = _deployment()["spec"]["flinkConfiguration"]
+    for name, value in options.items():
+        if name not in own:
+            assert str(shared[name]).lower() == str(value).lower(), name
+
+
+def test_the_manifests_arguments_are_what_the_job_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = pytest.importorskip("jobs.options", reason="needs the jobs environment (PyFlink)")
+    args = _deployment()["spec"]["job"]["args"]
+    assert args[args.index("-pym") + 1] == "jobs.suite"
+    own = args[args.index("jobs.suite") + 1 :]
+    own[own.index("--settings") + 1] = str(ROOT / "sites/demo.yaml")
+    parsed = options.parse("", settings=True, influx=True, argv=own)
+    assert parsed.influx.token_file == "/run/secrets/sightflow/influx-token"
+
+
+def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() -> None:
+    from operators.stages import camera_figures
+    from operators.windows import Report, Span
+
+    spans = [Span(0, (kind, "p", "person"), 0, 0.0, 0, {}, 0, 0.0, 0.0, 0) for kind in ("zone", "tripwire", "object")]
+    points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES))
+    names = {p.measurement: set(p.fields) | set(p.tags) for p in points}
+    names["visit"] = {"dwell_s", "born_inside", "subject", "camera", "class", "site", "zone"}
+    names["alert"] = {
+        "value", "reason", "zone", "subject", "alert_id", "transition", "camera", "site", "rule", "rule_type",
+    }  # fmt: skip
+    dashboard = json.loads((ROOT / "dashboards/site.json").read_text())
+    queries = [t["query"] for p in dashboard["panels"] for t in p["targets"]]
+    assert len(queries) > 10
+    for query in queries:
+        found = re.search(r'FROM "(\w+)"', query)
+        assert found, query
+        used = set(re.findall(r'"(\w+)"', query)) - {found[1]}
+        assert used <= names[found[1]], query
