@@ -15,7 +15,8 @@ Semantics (design: zones, tripwires, rules):
   `min_inside_s` do not count.
 - Crossing: the anchor's path meets the polyline; the direction is the side walked to, as seen when walking from the
   polyline's first to its last point in the picture (walking up, right is +x).
-- Crowding: spells of `count` or more inside; spells apart by at most the rule's `gap_s` are one; it opens once a
+- Crowding: spells of `count` or more inside at the same moment (who is away for a short absence is away, though the
+  visit goes on); spells apart by at most the rule's `gap_s` are one; it opens once a
   spell has lasted `hold_s`, ends at the last moment of the spell.
 - Loitering: opens when a visit has lasted `since_s`; ends when the visit ends.
 - After an alert's end there is no new one for the same zone (and object) for `cooldown_s`.
@@ -93,6 +94,17 @@ class Alert:
     peak: float = 0.0  # most objects inside during it, or the visit's length in seconds
 
 
+@dataclass(frozen=True, order=True)
+class Inside:
+    """A span in which an object was seen inside a zone; absences of any length end it."""
+
+    camera: str
+    zone: str
+    label: str
+    span: Span
+    object: str
+
+
 @dataclass(frozen=True)
 class ZoneFigures:
     """One zone, one label (ALL_LABELS: all), one window."""
@@ -144,16 +156,13 @@ class Steps:
         return min(levels), mean, max([self.at(t) for t in cuts if t < to_us], default=0)
 
     def spells(self, count: int) -> list[Span]:
-        """Return the spans during which the count is `count` or more."""
-        spells: list[Span] = []
-        start: int | None = None
-        for at_us, level in self.changes():
-            if level >= count and start is None:
-                start = at_us
-            elif level < count and start is not None:
-                spells.append((start, at_us))
-                start = None
-        return spells
+        """Return the spans during which the count is `count` or more; both ends of a span belong to it."""
+        points = sorted({t for span in self.spans for t in span})
+        found: list[Span] = [(t, t) for t in points if self.at(t) >= count]
+        for t, u in pairwise(points):
+            if sum(a <= t and u <= b for a, b in self.spans) >= count:
+                found.append((t, u))
+        return [(int(a), int(b)) for a, b in _join(found, 0)]
 
 
 Key = tuple[str, str, str, int]
@@ -162,7 +171,7 @@ Key = tuple[str, str, str, int]
 
 @dataclass(frozen=True)
 class Truth:
-    """All that happened. `inside` are the spans in which each object was inside, gaps not filled."""
+    """All that happened."""
 
     start_us: int
     end_us: int
@@ -171,7 +180,7 @@ class Truth:
     visits: tuple[Visit, ...]
     crossings: tuple[Crossing, ...]
     alerts: tuple[Alert, ...]
-    inside: tuple[tuple[str, str, str, Span], ...]  # camera, zone, label, span
+    inside: tuple[Inside, ...]
     seen: tuple[tuple[str, str, str, tuple[Span, ...]], ...]  # camera, object, label, spans in which it was seen
     zones: tuple[tuple[str, str], ...]  # camera, zone
     tripwires: tuple[tuple[str, str], ...]  # camera, tripwire
@@ -186,8 +195,8 @@ class Truth:
             spans = [(v.enter_us, v.exit_us) for v in self.visits
                      if (v.camera, v.zone) == (camera, zone) and label in (ALL_LABELS, v.label)]  # fmt: skip
         else:
-            spans = [span for c, z, of, span in self.inside
-                     if (c, z) == (camera, zone) and label in (ALL_LABELS, of)]  # fmt: skip
+            spans = [i.span for i in self.inside
+                     if (i.camera, i.zone) == (camera, zone) and label in (ALL_LABELS, i.label)]  # fmt: skip
         return Steps(tuple(sorted(spans)))
 
     def zone_figures(self, *, gaps_filled: bool = True) -> dict[Key, ZoneFigures]:
@@ -390,7 +399,7 @@ def _assemble(scene: Scene, look: Callable[[CameraScene, Camera, SceneObject], _
     views = [(view, _camera(scene, view)) for view in scene.cameras]
     visits: list[Visit] = []
     crossings: list[Crossing] = []
-    inside: list[tuple[str, str, str, Span]] = []
+    inside: list[Inside] = []
     seen: list[tuple[str, str, str, tuple[Span, ...]]] = []
     for view, camera in views:
         for obj in view.objects:
@@ -401,10 +410,10 @@ def _assemble(scene: Scene, look: Callable[[CameraScene, Camera, SceneObject], _
             crossings += [Crossing(view.camera, w, t, obj.name, obj.label, d) for w, t, d in sightings.crossings]
             for zone in camera.zones:
                 spans = sightings.inside.get(zone.id, [])
-                inside += [(view.camera, zone.id, obj.label, span) for span in spans]
+                inside += [Inside(view.camera, zone.id, obj.label, span, obj.name) for span in spans]
                 visits += _visits(view.camera, zone, obj, spans, sightings.seen[0][0])
     visits.sort()
-    alerts = [alert for view, camera in views for alert in _alerts(camera, visits)]
+    alerts = [alert for view, camera in views for alert in _alerts(camera, visits, inside)]
     return Truth(
         start_us=scene.start_us,
         end_us=scene.end_us,
@@ -432,28 +441,30 @@ def _visits(camera: str, zone: Zone, obj: SceneObject, spans: list[Span], first_
             )
 
 
-def _alerts(camera: Camera, visits: list[Visit]) -> Iterator[Alert]:
+def _alerts(camera: Camera, visits: list[Visit], inside: list[Inside]) -> Iterator[Alert]:
     for rule in camera.rules:
-        within = [v for v in visits if (v.camera, v.zone) == (camera.id, rule.zone)]
         if isinstance(rule, Crowding):
-            yield from _crowding_alerts(camera, rule, within)
+            yield from _crowding_alerts(camera, rule, _crowd(camera, rule, inside))
         else:
+            within = [v for v in visits if (v.camera, v.zone) == (camera.id, rule.zone)]
             yield from _loitering_alerts(camera, rule, within)
 
 
-def crowd_spells(rule: Crowding, visits: list[Visit]) -> list[Span]:
-    """Return the spans of the rule's condition, joined over its `gap_s`."""
-    steps = Steps(tuple((v.enter_us, v.exit_us) for v in visits))
-    return [(int(a), int(b)) for a, b in _join(steps.spells(rule.count), rule.gap_s * 1e6)]
+def _crowd(camera: Camera, rule: Crowding, inside: Iterable[Inside]) -> Steps:
+    """Who is in the rule's zone at each moment: who is away for less than the zone's gap is away."""
+    return Steps(tuple(i.span for i in inside if (i.camera, i.zone) == (camera.id, rule.zone)))
 
 
-def _crowding_alerts(camera: Camera, rule: Crowding, visits: list[Visit]) -> Iterator[Alert]:
-    steps = Steps(tuple((v.enter_us, v.exit_us) for v in visits))
+def _crowd_spells(rule: Crowding, crowd: Steps) -> list[Span]:
+    return [(int(a), int(b)) for a, b in _join(crowd.spells(rule.count), rule.gap_s * 1e6)]
+
+
+def _crowding_alerts(camera: Camera, rule: Crowding, crowd: Steps) -> Iterator[Alert]:
     free_us = -math.inf
-    for start_us, end_us in crowd_spells(rule, visits):
+    for start_us, end_us in _crowd_spells(rule, crowd):
         open_us = max(start_us + round(rule.hold_s * 1e6), free_us)
         if open_us <= end_us:
-            peak = max(steps.at(t) for t, _ in steps.changes() if start_us <= t <= end_us)
+            peak = max(crowd.at(a) for a, _ in crowd.spans if start_us <= a <= end_us)
             yield Alert(camera.id, rule.id, start_us, int(open_us), end_us, rule.zone, "crowding", "", float(peak))
             free_us = end_us + rule.cooldown_s * 1e6
 
@@ -492,12 +503,15 @@ def fragile_decisions(scene: Scene, tolerance_s: float) -> list[Fragile]:
         for obj in view.objects:
             found += [Fragile(view.camera, obj.name, why) for why in _fragile_gaps(camera, obj, tolerance_s)]
         for rule in camera.rules:
-            visits = [v for v in truth.visits if (v.camera, v.zone) == (camera.id, rule.zone)]
-            if isinstance(rule, Loitering):
-                found += [Fragile(view.camera, v.object, f"dwell {v.dwell_s:.2f} s, loitering since {rule.since_s} s")
-                          for v in visits if abs(v.dwell_s - rule.since_s) < 2 * tolerance_s]  # fmt: skip
-            else:
-                found += [Fragile(view.camera, name, why) for name, why in _fragile_crowding(rule, visits, tolerance_s)]
+            if isinstance(rule, Crowding):
+                whys = _fragile_crowding(camera, rule, truth.inside, tolerance_s)
+                found += [Fragile(view.camera, name, why) for name, why in whys]
+                continue
+            for visit in truth.visits:
+                close = abs(visit.dwell_s - rule.since_s) < 2 * tolerance_s
+                if close and (visit.camera, visit.zone) == (camera.id, rule.zone):
+                    why = f"dwell {visit.dwell_s:.2f} s, loitering since {rule.since_s} s"
+                    found.append(Fragile(view.camera, visit.object, why))
     return found
 
 
@@ -516,19 +530,22 @@ def _fragile_gaps(camera: Camera, obj: SceneObject, tolerance_s: float) -> Itera
                 yield f"enters {zone.id} {a - obj.start_s:.2f} s after it is first seen"
 
 
-def _fragile_crowding(rule: Crowding, visits: list[Visit], tolerance_s: float) -> Iterator[tuple[str, str]]:
+def _fragile_crowding(
+    camera: Camera, rule: Crowding, inside: Iterable[Inside], tolerance_s: float
+) -> Iterator[tuple[str, str]]:
     """Yield (object, why)."""
     near_us = 2 * tolerance_s * 1e6
-    entering = {v.enter_us: v.object for v in visits}
-    spells = Steps(tuple((v.enter_us, v.exit_us) for v in visits)).spells(rule.count)
-    for (_, b), (c, _) in pairwise(spells):
-        if abs(c - b - rule.gap_s * 1e6) < near_us or c - b < near_us:
+    within = [i for i in inside if (i.camera, i.zone) == (camera.id, rule.zone)]
+    entering = {i.span[0]: i.object for i in within}
+    crowd = _crowd(camera, rule, inside)
+    for (_, b), (c, _) in pairwise(crowd.spells(rule.count)):
+        if abs(c - b - rule.gap_s * 1e6) < near_us:
             yield entering[c], f"{rule.id}: spells {(c - b) / 1e6:.2f} s apart, gap {rule.gap_s} s"
-    for a, b in crowd_spells(rule, visits):
+    for a, b in _crowd_spells(rule, crowd):
         if abs(b - a - rule.hold_s * 1e6) < near_us:
             yield entering[a], f"{rule.id}: spell of {(b - a) / 1e6:.2f} s, hold {rule.hold_s} s"
-    # One that leaves just before another enters: were times to move, there would be a spell.
-    changes = sorted([(v.enter_us, 1, v.object) for v in visits] + [(v.exit_us, -1, v.object) for v in visits])
+    # One that leaves just before another enters: were times to move, there would be a spell, or an earlier one.
+    changes = sorted([(i.span[0], 1, i.object) for i in within] + [(i.span[1], -1, i.object) for i in within])
     level = 0
     for (at_us, step, _), (next_us, next_step, name) in pairwise(changes):
         level += step

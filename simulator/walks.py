@@ -7,6 +7,7 @@ not hang on a hair.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from simulator.objects import SceneObject, Shape, Waypoint
 CLEARANCE = 0.035
 """How far from every edge and tripwire an object pauses, turns, appears and vanishes, as a ratio of the frame."""
 _TOP_Y, _BOTTOM_Y = 0.14, 0.93
+_KIN_DISTANCE = 0.35
 _GRID = tuple(i / 400 for i in range(401))
 BEHAVIOURS = ("pass", "loiter", "return", "born_inside", "vanish_inside", "dip", "leave")
 """What objects do: walk through; pause inside; turn back; appear inside; vanish inside; leave the zone for less than
@@ -80,14 +82,25 @@ def plan_objects(camera: Camera, plan: WalkPlan, duration_s: float, rng: np.rand
     tracks = lanes(plan.lane_count) * (2 if plan.crowded else 1)
     for number, lane in enumerate(tracks):
         at_s = float(rng.uniform(0.3, plan.rest_s[1]))
-        while True:
-            walk = _Walk(camera, plan, lane, rng)
-            made = walk.make(f"{camera.id}-{number}-{len(objects)}", at_s)
-            if made is None or made.end_s > duration_s:
+        while at_s < duration_s:
+            made = _Walk(camera, plan, lane, rng).make(f"{camera.id}-{number}-{len(objects)}", at_s)
+            if made.end_s > duration_s:
                 break
+            if not plan.crowded and any(_could_be_one(made, other, camera.track_memory_s) for other in objects):
+                at_s += 0.5
+                continue
             objects.append(made)
             at_s = made.end_s + float(rng.uniform(*plan.rest_s))
     return objects
+
+
+def _could_be_one(a: SceneObject, b: SceneObject, memory_s: float) -> bool:
+    """Whether one appears so soon after the other vanished, and so near, that a tracker may take them for one."""
+    first, second = (a, b) if a.end_s <= b.end_s else (b, a)
+    if not 0 <= second.start_s - first.end_s < memory_s + 1.0:
+        return False
+    end, start = first.path[-1], second.path[0]
+    return math.hypot(end.x - start.x, end.y - start.y) < _KIN_DISTANCE
 
 
 class _Walk:
@@ -102,7 +115,7 @@ class _Walk:
         self._left, self._right = width / 2 + 0.012, 1 - width / 2 - 0.012
         self._speed = float(rng.uniform(0.5, 1.0)) * min(plan.speed_max, 0.35 * width * plan.fps_min)
 
-    def make(self, name: str, start_s: float) -> SceneObject | None:
+    def make(self, name: str, start_s: float) -> SceneObject:
         """Choose a behaviour that the lane allows and walk it."""
         inside, outside = self._spots()
         behaviour = str(self._rng.choice(self._plan.behaviours))
@@ -179,7 +192,7 @@ class _Walk:
     def _pick(self, xs: list[float]) -> float:
         return xs[int(self._rng.integers(len(xs)))]
 
-    def _walk(self, name: str, start_s: float, stops: list[tuple[float, float]]) -> SceneObject | None:
+    def _walk(self, name: str, start_s: float, stops: list[tuple[float, float]]) -> SceneObject:
         at_s = start_s
         points: list[Waypoint] = []
         pauses: list[tuple[float, float]] = []
