@@ -1,0 +1,53 @@
+"""The documents of wire and settings name every field, and their examples work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas import settings, topics, wire
+from schemas.settings import ANCHORS, parse_settings
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+GOLDEN = Path(__file__).parent.parent / "data" / "wire" / "v1"
+
+
+def words_of(name: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z0-9_]+", (DOCS / name).read_text(encoding="utf-8")))
+
+
+def structs_of(module) -> list[type]:
+    kinds = [k for k in vars(module).values() if isinstance(k, type) and issubclass(k, msgspec.Struct)]
+    return [k for k in kinds if k.__module__ == module.__name__]
+
+
+@pytest.mark.parametrize(("name", "module"), [("wire.md", wire), ("settings.md", settings)])
+def test_every_field_is_explained(name, module):
+    words = words_of(name)
+    for kind in structs_of(module):
+        missing = [f for f in kind.__struct_fields__ if f not in words]
+        assert not missing, f"docs/{name} does not name {missing} of {kind.__name__}"
+
+
+def test_every_topic_and_anchor_is_listed():
+    text = (DOCS / "wire.md").read_text(encoding="utf-8")
+    assert all(f"`{t.name}`" in text for t in topics.TOPICS)
+    assert set(ANCHORS) <= words_of("settings.md")
+
+
+def test_the_example_reader_reads_recorded_bytes():
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "wire.md").read_text(encoding="utf-8"), re.S)
+    scope: dict = {}
+    exec(code, scope)
+    camera, at_s, found = scope["read"]((GOLDEN / "detections-two.msgpack").read_bytes())
+    assert (camera, at_s) == ("cam-1", 1_700_000_000)
+    (label, score, box), _ = found
+    assert (label, score, box.tolist()) == ("person", 0.5, [160.0, 180.0, 640.0, 540.0])
+
+
+def test_the_example_site_file_is_read():
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "settings.md").read_text(encoding="utf-8"), re.S)
+    assert parse_settings(text.encode()).site == "yard"
