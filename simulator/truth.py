@@ -4,7 +4,7 @@ Nothing here knows detections, tracks or the code under test. Two views of the s
 
 - `scene_truth(scene)`: continuous. Times are those at which a path meets an edge.
 - `sampled_truth(scene)`: what a perfect observer sees who looks only at the cameras' frame times: a visit starts at the
-  first frame inside and ends at the last frame inside; a crossing is dated at the first frame beyond the tripwire.
+  first frame inside and ends at the last frame inside; a crossing is dated between two frames, as by a straight walk.
   Both differ by at most one frame interval, where nothing hangs on a hair (`fragile_decisions`).
 
 Semantics (design: zones, tripwires, rules):
@@ -148,12 +148,13 @@ class Steps:
         return curve
 
     def min_mean_max(self, from_us: int, to_us: int) -> tuple[int, float, int]:
-        """Return the least, the time-weighted mean and the greatest count in [from, to)."""
-        within = [(max(a, from_us), min(b, to_us)) for a, b in self.spans if a < to_us and b >= from_us]
+        """Return the least, the time-weighted mean and the greatest count in [from, to), moments apart: a count that
+        holds for no time at all (one comes at the microsecond at which another goes) is none."""
+        within = [(max(a, from_us), min(b, to_us)) for a, b in self.spans if a < to_us and b > from_us]
         mean = sum(b - a for a, b in within) / (to_us - from_us)
         cuts = sorted({from_us, to_us, *(t for span in within for t in span)})
-        levels = [sum(a <= s and e <= b for a, b in within) for s, e in pairwise(cuts)]
-        return min(levels), mean, max([self.at(t) for t in cuts if t < to_us], default=0)
+        levels = [sum(a <= t and u <= b for a, b in within) for t, u in pairwise(cuts)]
+        return min(levels), mean, max(levels)
 
     def spells(self, count: int) -> list[Span]:
         """Return the spans during which the count is `count` or more; both ends of a span belong to it."""
@@ -296,7 +297,7 @@ def _continuous(scene: Scene, camera: Camera, obj: SceneObject) -> _Sightings:
         (wire.id, _us(scene, at_s), direction)
         for wire in camera.tripwires
         if _covers(wire, obj.label)
-        for at_s, direction in _crossings_s(obj, wire)
+        for at_s, direction in _crossings(obj.anchor_path(wire.anchor), wire)
     ]
     return _Sightings(tuple((_us(scene, a), _us(scene, b)) for a, b in seen_s), inside, crossings)
 
@@ -323,9 +324,8 @@ def _inside_spans_s(obj: SceneObject, zone: Zone) -> list[tuple[float, float]]:
     return _join(spans, 1e-9)
 
 
-def _crossings_s(obj: SceneObject, wire: Tripwire) -> list[tuple[float, Direction]]:
+def _crossings(path: list[tuple[float, XY]], wire: Tripwire) -> list[tuple[float, Direction]]:
     """A point exactly on the tripwire counts as left of it, so that who stops there is not counted twice."""
-    path = obj.anchor_path(wire.anchor)
     found: dict[float, Direction] = {}
     for (t0, p), (t1, q) in pairwise(path):
         for a, b in pairwise(wire.points):
@@ -369,10 +369,8 @@ def _sampled(scene: Scene, camera: Camera, obj: SceneObject, times_us: list[int]
     crossings: list[tuple[str, int, Direction]] = []
     for wire in camera.tripwires:
         if _covers(wire, obj.label):
-            for at_s, direction in _crossings_s(obj, wire):
-                after = [t for t in frames if t >= _us(scene, at_s)]
-                if after and frames[0] < _us(scene, at_s):
-                    crossings.append((wire.id, after[0], direction))
+            path = [(float(t), _anchor(b, wire.anchor)) for t, b in zip(frames, boxes, strict=True)]
+            crossings += [(wire.id, round(at_us), direction) for at_us, direction in _crossings(path, wire)]
     return _Sightings(tuple(seen), inside, crossings)
 
 

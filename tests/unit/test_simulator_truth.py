@@ -218,5 +218,7 @@ def test_everything_has_ended_before_the_scene_does():
 def test_steps_count_spans_by_brute_force():
     steps = Steps(((0, 10), (5, 7), (7, 20)))
     assert steps.changes() == [(0, 1), (5, 2), (7, 2), (10, 1), (20, 0)]
-    assert steps.min_mean_max(0, 20) == (1, (10 + 2 + 13) / 20, 3)
+    assert steps.min_mean_max(0, 20) == (1, (10 + 2 + 13) / 20, 2)
+    assert steps.at(7) == 3  # both ends of a span belong to it …
     assert steps.spells(2) == [(5, 10)]
+    assert steps.spells(3) == [(7, 7)]  # … so for one moment all three are there
