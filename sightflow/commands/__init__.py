@@ -1,0 +1,1 @@
+"""The commands of `sightflow`, one module each."""
