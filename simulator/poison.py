@@ -361,6 +361,9 @@ DEAD_LETTER_KINDS: dict[str, Callable[[_Corpus], PoisonRecord]] = {
     "odd_label": lambda c: c.bad_fields(labels=[c.pick(["", "x" * 65, "per\nson", "per\x00son", "\x7f"])]),
     "long_text": lambda c: c.bad_fields(model="x" * c.pick([257, 10_000])),
     "embeddings_length": lambda c: c.bad_fields(embeddings=c.noise(c.pick([1, 15, 17])), embedding_dim=8),
+    "embeddings_not_finite": lambda c: c.bad_fields(
+        embeddings=np.full(8, c.pick([_NAN, _INF]), dtype="<f2").tobytes(), embedding_dim=8
+    ),
     "embeddings_without_dim": lambda c: c.bad_fields(embeddings=c.noise(16)),
     "embedding_dim_out_of_range": lambda c: c.bad_fields(embedding_dim=c.pick([-1, 4097, 1 << 40])),
 }  # fmt: skip
@@ -416,8 +419,8 @@ ACCEPTED_KINDS: dict[str, Callable[[_Corpus], PoisonRecord]] = {
         labels=[c.pick(["a,b", "a=b", "a b", "a\\", 'a"b', "person,site=evil x=1", "пешеход", "\u202eabc"])]
     ),
     "repeated_labels": lambda c: c.legal(labels=["person", "person"]),
-    "odd_embeddings": lambda c: c.legal(
-        embeddings=np.full(8, c.pick([0.0, _NAN, _INF]), dtype="<f2").tobytes(), embedding_dim=8, embedding_model="m"
+    "zero_embeddings": lambda c: c.legal(
+        embeddings=np.zeros(8, dtype="<f2").tobytes(), embedding_dim=8, embedding_model="m"
     ),
     "no_model": lambda c: c.legal(model="", model_sha=""),
 }
