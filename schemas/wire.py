@@ -321,6 +321,13 @@ def check_detections(
     return ""
 
 
+def check_embeddings(embeddings: bytes) -> str:
+    """Return '' or what is wrong with packed embeddings, as text for a dead letter."""
+    if np.isfinite(np.frombuffer(embeddings, "<f2")).all():
+        return ""
+    return "embeddings: expected finite numbers, got NaN or infinity"
+
+
 def unpack_boxes(frame: DetectionFrame | TrackFrame) -> npt.NDArray[np.float32]:
     """Return the frame's boxes as a read-only float32 array of shape N×4."""
     return np.frombuffer(frame.boxes, dtype="<f4").reshape(-1, 4)

@@ -362,7 +362,8 @@ DEAD_LETTER_KINDS: dict[str, Callable[[_Corpus], PoisonRecord]] = {
     "long_text": lambda c: c.bad_fields(model="x" * c.pick([257, 10_000])),
     "embeddings_length": lambda c: c.bad_fields(embeddings=c.noise(c.pick([1, 15, 17])), embedding_dim=8),
     "embeddings_not_finite": lambda c: c.bad_fields(
-        embeddings=np.full(8, c.pick([_NAN, _INF]), dtype="<f2").tobytes(), embedding_dim=8
+        embeddings=np.array([c.pick([_NAN, _INF, -_INF]), *(c.between(-99, 99) for _ in range(7))], "<f2").tobytes(),
+        embedding_dim=8,
     ),
     "embeddings_without_dim": lambda c: c.bad_fields(embeddings=c.noise(16)),
     "embedding_dim_out_of_range": lambda c: c.bad_fields(embedding_dim=c.pick([-1, 4097, 1 << 40])),

@@ -36,6 +36,7 @@ from schemas.wire import (
     Point,
     TrackFrame,
     check_detections,
+    check_embeddings,
     decode_detections,
     encode,
 )
@@ -229,8 +230,8 @@ class CameraLogic:
         boxes, scores, classes = _arrays(frame)
         if check(boxes, scores, classes, len(frame.labels)) >= 0:
             raise BadMessage("bad_detection", check_detections(boxes, scores, classes, len(frame.labels)))
-        if frame.embeddings and not np.isfinite(np.frombuffer(frame.embeddings, "<f2")).all():
-            raise BadMessage("bad_detection", "embeddings: expected finite numbers, got NaN or infinity")
+        if frame.embeddings and (problem := check_embeddings(frame.embeddings)):
+            raise BadMessage("bad_detection", problem)
 
     # ---- one frame in order -----------------------------------------------------------------------------------
 

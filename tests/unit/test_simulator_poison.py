@@ -6,7 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from schemas.wire import BadMessage, DetectionFrame, check_detections, decode_detections, unpack_boxes
+from schemas.wire import (
+    BadMessage,
+    DetectionFrame,
+    check_detections,
+    check_embeddings,
+    decode_detections,
+    unpack_boxes,
+)
 from simulator.layout import SPARE_CAMERA
 from simulator.poison import (
     DEAD_LETTER_KINDS,
@@ -40,7 +47,7 @@ class PlainIntake:
         except BadMessage:
             return "dead_letter"
         arrays = unpack_boxes(frame), np.frombuffer(frame.scores, "<f4"), np.frombuffer(frame.classes, np.uint8)
-        if check_detections(*arrays, len(frame.labels)):
+        if check_detections(*arrays, len(frame.labels)) or check_embeddings(frame.embeddings):
             return "dead_letter"
         if frame.camera not in self.cameras or frame.site != self.site or record.key != frame.camera.encode():
             return "dead_letter"
