@@ -176,14 +176,21 @@ class Delivery:
             if self._must_renew or self._is_stuck():
                 self._renew()
             moved = self._fill_window()
-            self._producer.poll(0)
+            self._poll(0)
             self._acknowledge()
             if not moved:
                 self._rest()
         with contextlib.suppress(KafkaException):
             self._producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._producer.poll(0)
+        self._poll(0)
         self._acknowledge()
+
+    def _poll(self, timeout_s: float) -> None:
+        """Serve the producer's reports. A producer that has stopped for good says so by raising."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as e:
+            self._on_error(e.args[0])
 
     def _is_finished(self) -> bool:
         if self._stop_by_s is None:
@@ -195,7 +202,7 @@ class Delivery:
             self._progress_s = time.monotonic()
             self._spool.wait(self._next, _IDLE_S)
         elif self._next < self._spool.end:  # the window is full
-            self._producer.poll(_BUSY_S)
+            self._poll(_BUSY_S)
         else:
             is_well = time.monotonic() - self._progress_s < 1.0
             self._spool.wait(self._next, _BUSY_S if is_well else _OUTAGE_S)
@@ -236,7 +243,7 @@ class Delivery:
                 record.topic, value=record.value, key=record.key, timestamp=record.timestamp_ms, on_delivery=report
             )
         except BufferError:
-            self._producer.poll(_BUSY_S)
+            self._poll(_BUSY_S)
             return False
         except KafkaException as e:
             return self._on_refused_produce(e.args[0], entry)
@@ -305,7 +312,7 @@ class Delivery:
         """Replace the producer and start again at the first record that is not acknowledged."""
         with contextlib.suppress(KafkaException):
             self._producer.purge(in_queue=True, in_flight=True, blocking=True)
-        self._producer.poll(0)  # what was acknowledged until now still counts
+        self._poll(0)  # what was acknowledged until now still counts
         self._acknowledge()
         self._generation += 1  # reports from the old one no longer do
         self._producer = self._make_producer()
@@ -321,7 +328,9 @@ class Delivery:
 
     def _on_error(self, error: KafkaError) -> None:
         """Hear of librdkafka's troubles: all but the fatal ones pass by themselves."""
-        if error.code() == KafkaError._FATAL or error.fatal():
+        if error.code() == KafkaError._GAPLESS_GUARANTEE:
+            self._must_renew = True  # the report of the message that failed says why
+        elif error.code() == KafkaError._FATAL or error.fatal():
             self._fail(error)
         elif error.code() == KafkaError._AUTHENTICATION:
             self._say(error.name(), f"Kafka refuses the agent's name or password: {error.str()}")

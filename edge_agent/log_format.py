@@ -48,4 +48,4 @@ def set_up_logging(kind: str, level: str, secrets: tuple[str, ...] = ()) -> None
     handler.setFormatter(JsonFormatter(secrets) if kind == "json" else PlainFormatter(secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # librdkafka repeats itself at each attempt; the agent says it once, in its own words.
-    logging.getLogger("edge_agent.librdkafka").setLevel(logging.CRITICAL)
+    logging.getLogger("edge_agent.librdkafka").setLevel(logging.CRITICAL + 1)

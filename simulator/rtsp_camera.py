@@ -321,26 +321,20 @@ class RtspCamera:
                 session.set_property("rtcp-min-interval", RTCP_MIN_INTERVAL_NS)
 
     def _make_auth(self, login: Login) -> Any:
-        auth = self._Rtsp.RTSPAuth.new()
-        auth.set_supported_methods(self._digest_and_basic())
-        token = self._Rtsp.RTSPToken.new_empty()
-        token.set_string("media.factory.role", "viewer")
-        auth.add_digest(login.username, login.password, token)
-        auth.add_basic(self._Rtsp.RTSPAuth.make_basic(login.username, login.password), token)
-        return auth
-
-    def _digest_and_basic(self) -> Any:
         import gi
 
         gi.require_version("GstRtsp", "1.0")
         from gi.repository import GstRtsp
 
-        # GStreamer's own clients answer the first challenge offered; digest does not carry the password.
-        return GstRtsp.RTSPAuthMethod.DIGEST
+        auth = self._Rtsp.RTSPAuth.new()
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)  # the password itself never travels
+        token = self._Rtsp.RTSPToken()
+        token.set_string("media.factory.role", "viewer")
+        auth.add_digest(login.username, login.password, token)
+        return auth
 
     def _allow_viewer(self, factory: Any) -> None:
-        permissions = self._Rtsp.RTSPPermissions.new()
-        permissions.add_role_empty("viewer")
+        permissions = self._Rtsp.RTSPPermissions()
         permissions.add_permission_for_role("viewer", "media.factory.access", True)
         permissions.add_permission_for_role("viewer", "media.factory.construct", True)
         factory.set_permissions(permissions)
