@@ -14,6 +14,7 @@ from schemas.settings import AnyRule, Crowding, Loitering
 from schemas.wire import AlertTransition
 
 MAX_OPEN = 1000  # alerts open at a time per camera; further ones are refused and counted
+MAX_COOLING = 4096  # cool-downs that run at a time per camera; beyond, the oldest is cut short
 
 
 class Cause(NamedTuple):
@@ -52,6 +53,7 @@ class Incident(Struct, array_like=True):
     updates: int
     value: float
     said_value: float  # `value` at the last transition
+    name: str = ""  # of the rule, as `_name` gives it: it outlives the rule
 
 
 class _State(Struct, array_like=True):
@@ -60,6 +62,8 @@ class _State(Struct, array_like=True):
     incidents: list[tuple[tuple[int, int], Incident]]
     closed_us: list[tuple[tuple[int, int], int]]
     refused: int
+    deferred: list[tuple[tuple[int, int], Dwelling]] = []
+    orphans: list[Incident] = []
 
 
 class Alerts:
@@ -72,14 +76,16 @@ class Alerts:
         self.dirty = True
         self.refused = 0
         self._crowding = [
-            (i, r, self.zone_of[i], int(r.hold_s * 1e6), int(r.gap_s * 1e6))
+            (i, r, self.zone_of[i], round(r.hold_s * 1e6), round(r.gap_s * 1e6))
             for i, r in enumerate(self.rules)
             if isinstance(r, Crowding)
         ]
         self._loitering = [i for i, r in enumerate(self.rules) if isinstance(r, Loitering)]
         self._runs = {i: Run() for i, *_ in self._crowding}
         self._incidents: dict[tuple[int, int], Incident] = {}
-        self._closed_us: dict[tuple[int, int], int] = {}
+        self._closed_us: dict[tuple[int, int], int] = {}  # of those whose cool-down may still run
+        self._deferred: dict[tuple[int, int], Dwelling] = {}  # visits that reached their threshold in a cool-down
+        self._orphans: list[Incident] = []  # open alerts whose rule new settings have taken away
         self._update_due_us = 0
         self._snapshot = b""
 
@@ -100,22 +106,27 @@ class Alerts:
         `present(zone)` gives (ordinal, born_us) of those inside; it is asked only when an alert opens.
         """
         out: list[AlertTransition] = []
+        if self._orphans:
+            self._close_orphans(now_us, cause, out)
         for d in dwellings:
             self._dwelling(d, now_us, cause, out)
+        if self._deferred:
+            self._open_deferred(now_us, cause, present, out)
         for i, rule, zone, hold_us, gap_us in self._crowding:
             run = self._runs[i]
             holds = inside_count[zone] >= rule.count
             if not holds and not run.phase:
                 continue
             self.dirty = True
-            word = run.step(holds, now_us, hold_us, gap_us)
+            true_us = run.true_us
+            word = run.step(holds, now_us, hold_us, gap_us, not self._cooling((i, -1), now_us))
             if word == "close":
-                self._close((i, -1), run.true_us, f"fewer than {rule.count} inside", cause, out)
+                self._close((i, -1), true_us, f"fewer than {rule.count} inside", cause, out)
             elif word == "open":
                 subjects = tuple(track_id(self.site, self.camera, b, o) for o, b in present(zone))
                 self._open((i, -1), "-", subjects, "", run.since_us, now_us, inside_count[zone], cause, out)
             elif (i, -1) in self._incidents:
-                self._incidents[i, -1].value = inside_count[zone]
+                self._incidents[i, -1].value = float(inside_count[zone])
         if self._incidents and now_us >= self._update_due_us:
             self._repeat(now_us, cause, out)
         return out
@@ -125,6 +136,7 @@ class Alerts:
         out: list[AlertTransition] = []
         for key in sorted(self._incidents):
             self._close(key, at_us, reason, cause, out)
+        self._deferred = {}
         self._runs = {i: Run() for i in self._runs}
         self.dirty = True
         return out
@@ -132,28 +144,64 @@ class Alerts:
     def _dwelling(self, d: Dwelling, now_us: int, cause: Cause, out: list[AlertTransition]) -> None:
         if d.ended:
             for i in self._loitering:
-                if self.zone_of[i] == d.zone and (i, d.ordinal) in self._incidents:
+                if self.zone_of[i] != d.zone:
+                    continue
+                if self._deferred.pop((i, d.ordinal), None) is not None:
+                    self.dirty = True
+                if (i, d.ordinal) in self._incidents:
                     self._incidents[i, d.ordinal].value = (d.at_us - d.enter_us) * 1e-6
                     self._close((i, d.ordinal), d.at_us, "the visit has ended", cause, out)
             return
-        i = self._loitering[d.rule]
+        key = (self._loitering[d.rule], d.ordinal)
+        if not self._cooling(key, now_us):
+            self._open_dwelling(key, d, now_us, cause, out)
+        elif len(self._deferred) < MAX_OPEN:
+            self._deferred[key] = d
+            self.dirty = True
+        else:
+            self.refused += 1
+
+    def _open_dwelling(
+        self, key: tuple[int, int], d: Dwelling, now_us: int, cause: Cause, out: list[AlertTransition]
+    ) -> None:
         subject = track_id(self.site, self.camera, d.born_us, d.ordinal)
-        dwell_s = (d.at_us - d.enter_us) * 1e-6
-        self._open((i, d.ordinal), subject, (subject,), d.label, d.enter_us, now_us, dwell_s, cause, out)
+        dwell_s = (now_us - d.enter_us) * 1e-6
+        self._open(key, subject, (subject,), d.label, d.enter_us, now_us, dwell_s, cause, out)
+
+    def _open_deferred(
+        self, now_us: int, cause: Cause, present: Callable[[int], list[tuple[int, int]]], out: list[AlertTransition]
+    ) -> None:
+        """Open what had to wait for its cool-down, once the object is seen inside after it."""
+        for key in sorted(self._deferred):
+            d = self._deferred[key]
+            if not self._cooling(key, now_us) and (d.ordinal, d.born_us) in present(d.zone):
+                del self._deferred[key]
+                self._open_dwelling(key, d, now_us, cause, out)
+
+    def _close_orphans(self, now_us: int, cause: Cause, out: list[AlertTransition]) -> None:
+        for incident in self._orphans:
+            out.append(self._say(incident, "close", 0, now_us, "its rule is no longer in the settings", cause))
+        self._orphans = []
+        self.dirty = True
+
+    def _cooling(self, key: tuple[int, int], now_us: int) -> bool:
+        closed_us = self._closed_us.get(key)
+        return closed_us is not None and now_us - closed_us < self.rules[key[0]].cooldown_s * 1e6
 
     def _open(
         self, key: tuple[int, int], subject: str, subjects: tuple[str, ...], label: str, start_us: int, now_us: int,
         value: float, cause: Cause, out: list[AlertTransition],
     ) -> None:  # fmt: skip
         rule = self.rules[key[0]]
-        closed_us = self._closed_us.get(key)
-        if closed_us is not None and now_us - closed_us < rule.cooldown_s * 1e6:
+        if key in self._incidents:
             return
         if len(self._incidents) >= MAX_OPEN:
             self.refused += 1
             return
         alert = alert_id(self.site, rule.id, rule.version, self.camera, rule.zone, subject, start_us)
-        incident = Incident(alert, key[0], subjects, label, start_us, now_us, 0, float(value), float(value))
+        incident = Incident(
+            alert, key[0], subjects, label, start_us, now_us, 0, float(value), float(value), _name(rule)
+        )
         self._incidents[key] = incident
         self.dirty = True
         self._update_due_us = min(self._update_due_us or now_us, now_us)
@@ -164,7 +212,7 @@ class Alerts:
         for key in sorted(self._incidents):
             incident = self._incidents[key]
             rule = self.rules[incident.rule]
-            interval_us = int(rule.update_s * 1e6)
+            interval_us = round(rule.update_s * 1e6)
             if now_us - incident.said_us >= interval_us:
                 if isinstance(rule, Loitering):
                     incident.value = (now_us - incident.start_us) * 1e-6
@@ -182,15 +230,16 @@ class Alerts:
         rule = self.rules[incident.rule]
         self.dirty = True
         if rule.cooldown_s:
-            horizon_us = at_us - 86_400_000_000  # the longest cool-down that settings allow
-            self._closed_us = {k: t for k, t in self._closed_us.items() if t > horizon_us}
+            self._closed_us = {k: t for k, t in self._closed_us.items() if self._cooling(k, at_us)}
             self._closed_us[key] = at_us
+            if len(self._closed_us) > MAX_COOLING:
+                del self._closed_us[min(self._closed_us, key=lambda k: (self._closed_us[k], k))]
         out.append(self._say(incident, "close", 0, at_us, reason, cause))
 
     def _say(
         self, incident: Incident, transition: str, number: int, at_us: int, reason: str, cause: Cause
     ) -> AlertTransition:
-        rule = self.rules[incident.rule]
+        rule_id, version, rule_type, zone = incident.name.split("/")
         before, incident.said_value = incident.said_value, incident.value
         return AlertTransition(
             id=transition_id(incident.alert_id, transition, number),
@@ -198,17 +247,17 @@ class Alerts:
             transition=transition,  # type: ignore[arg-type]
             site=self.site,
             camera=self.camera,
-            rule=rule.id,
-            rule_version=rule.version,
-            rule_type=type(rule).__struct_config__.tag,  # type: ignore[arg-type]
-            zone=rule.zone,
+            rule=rule_id,
+            rule_version=int(version),
+            rule_type=rule_type,
+            zone=zone,
             subjects=incident.subjects,
             label=incident.label,
             start_us=incident.start_us,
             at_us=at_us,
             value=round(float(incident.value), 6),
             before=0.0 if transition == "open" else round(float(before), 6),
-            thresholds=_thresholds(rule),
+            thresholds=_thresholds(self.rules[incident.rule]) if incident.rule >= 0 else {},
             reason=reason,
             settings=cause.settings,
             model_sha=cause.model_sha,
@@ -228,22 +277,28 @@ class Alerts:
         return self._snapshot
 
     def _encode(self) -> bytes:
-        rules = [f"{r.id}@{r.version}" for r in self.rules]
         return msgspec.msgpack.encode(
             _State(
-                rules,
+                [_name(r) for r in self.rules],
                 list(self._runs.items()),
                 list(self._incidents.items()),
                 list(self._closed_us.items()),
                 self.refused,
+                list(self._deferred.items()),
+                self._orphans,
             )
         )
 
-    def restore(self, data: bytes) -> None:
-        """Take up a snapshot. What belongs to rules (or versions of them) that are gone is forgotten."""
+    def restore(self, data: bytes) -> list[int]:
+        """Take up a snapshot; return for each dwell rule of the snapshot which of `dwell_rules` it is now, or −1.
+
+        Rules are matched by id, version, type and zone. Alerts of rules that are gone are closed with the next frame;
+        whatever else belongs to those is forgotten.
+        """
         state = msgspec.msgpack.decode(data, type=_State)
-        now = {f"{r.id}@{r.version}": i for i, r in enumerate(self.rules)}
+        now = {_name(r): i for i, r in enumerate(self.rules)}
         index = {old: now[name] for old, name in enumerate(state.rules) if name in now}
+        self._orphans = state.orphans
         for old, run in state.runs:
             if index.get(old, -1) in self._runs:
                 self._runs[index[old]] = run
@@ -251,10 +306,16 @@ class Alerts:
             if old in index:
                 incident.rule = index[old]
                 self._incidents[index[old], ordinal] = incident
+            else:
+                incident.rule = -1
+                self._orphans.append(incident)
         self._closed_us = {(index[old], o): t for (old, o), t in state.closed_us if old in index}
+        self._deferred = {(index[old], o): d for (old, o), d in state.deferred if old in index}
         self.refused = state.refused
         self._update_due_us = 0
         self.dirty = True
+        loitering = [old for old, name in enumerate(state.rules) if name.split("/")[2] == "loitering"]
+        return [self._loitering.index(index[old]) if old in index else -1 for old in loitering]
 
 
 def source_alert(
@@ -284,6 +345,11 @@ def source_alert(
         input_seq=cause.seq,
         detection_sent_us=cause.sent_us,
     )
+
+
+def _name(rule: AnyRule) -> str:
+    """Return id/version/type/zone: a rule under which these change is another rule."""
+    return f"{rule.id}/{rule.version}/{type(rule).__struct_config__.tag}/{rule.zone}"
 
 
 def _thresholds(rule: AnyRule) -> dict[str, float]:

@@ -26,26 +26,33 @@ class Run(Struct, array_like=True):
     OPEN       –                              false longer than gap: → IDLE, 'close'
     ========== ============================== ==========================================
 
-    With hold 0 a condition opens at once. It can only open while it is true, never by waiting.
+    With hold 0 a condition opens at once. It can only open while it is true, never by waiting. A condition that is
+    true again only after more than the gap ends the run and begins another (POTENTIAL) in the same step; after an
+    OPEN one, that can open with the next step.
     """
 
     phase: int = 0
     since_us: int = 0
     true_us: int = 0
 
-    def step(self, condition: bool, now_us: int, hold_us: int, gap_us: int) -> str:
-        """Take the condition at `now_us`; return 'open', 'close' (dated `true_us`) or ''."""
+    def step(self, condition: bool, now_us: int, hold_us: int, gap_us: int, may_open: bool = True) -> str:
+        """Take the condition at `now_us`; return 'open', 'close' (the run ended at `true_us` as it was before) or ''.
+
+        While `may_open` is False (cool-down) a run that has held goes on waiting.
+        """
+        word = ""
         if self.phase and now_us - self.true_us > gap_us:
             # False for too long, or unseen for too long: ends even if it is true again now.
-            was_open, self.phase = self.phase == Phase.OPEN.value, Phase.IDLE.value
-            if was_open:
-                return "close"
+            word = "close" if self.phase == Phase.OPEN.value else ""
+            self.phase = Phase.IDLE.value
         if not condition:
-            return ""
+            return word
         if self.phase == Phase.IDLE.value:
             self.phase, self.since_us = Phase.POTENTIAL.value, now_us
         self.true_us = now_us
-        if self.phase == Phase.POTENTIAL.value and now_us - self.since_us >= hold_us:
+        if word:
+            return word
+        if self.phase == Phase.POTENTIAL.value and may_open and now_us - self.since_us >= hold_us:
             self.phase = Phase.OPEN.value
             return "open"
         return ""

@@ -11,7 +11,7 @@ import re
 from schemas.wire import Point
 
 _INT64 = 1 << 63
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and lone surrogates, which UTF-8 cannot carry
 _KEY = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 _MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -37,7 +37,7 @@ def line(point: Point) -> str:
 
 def _text(text: str, what: str) -> str:
     if _CONTROL.search(text):
-        raise BadPoint(f"{what}: expected no control characters, got {text!r}")
+        raise BadPoint(f"{what}: expected no control characters and no lone surrogates, got {text!r}")
     return text
 
 

@@ -116,9 +116,10 @@ class Writer:
 
 def _retry_after_s(e: ApiException) -> float:
     try:
-        return min(float((e.headers or {}).get("Retry-After", 0)), 30.0)
+        asked_s = float((e.headers or {}).get("Retry-After", 0))
     except ValueError:  # a date: our own pause will do
         return 0.0
+    return min(asked_s, 30.0) if asked_s > 0 else 0.0  # not more than 0: negative, or not a number
 
 
 def _reason(e: ApiException) -> str:

@@ -18,7 +18,7 @@ from schemas.wire import BadMessage, DetectionFrame
 MAX_WAITING = 64
 MAX_WAITING_BYTES = 4 << 20
 MAX_BOOTS = 8  # earlier starts of the agent that are remembered
-MAX_SKIPPED = 64  # given-up gaps remembered per boot; a frame from a forgotten one counts as a duplicate
+MAX_SKIPPED = 64  # given-up gaps remembered per boot; beyond, the two oldest are taken for one
 MAX_JUMP = 1000  # a sequence number may run ahead by this and by MAX_FPS per second since the last frame
 MAX_FPS = 240
 
@@ -53,34 +53,43 @@ class _Rare(Struct, array_like=True):
     waiting: dict[int, _Waiting]
     skipped: list[tuple[int, int]]
     boots: dict[int, tuple[int, list[tuple[int, int]]]]
+    void_to: int = 0
 
 
 class Intake:
     """What has come in from one camera. Counts are totals since its first frame."""
 
     def __init__(self, gap_wait_s: float = 1.0) -> None:
-        self.gap_wait_us = int(gap_wait_s * 1e6)
+        self.gap_wait_us = round(gap_wait_s * 1e6)
         self.boot = -1
-        self.next_seq = 0
+        self.next_seq = 0  # after the last frame that passed
         self.capture_us = 0  # of the last frame that passed
         self.duplicate_count = 0
         self.missing_count = 0
         self._waiting: dict[int, _Waiting] = {}
-        self._skipped: list[tuple[int, int]] = []  # [from, to) of given-up gaps of this boot
+        self._skipped: list[tuple[int, int]] = []  # [from, to) of this boot that were passed over
         self._boots: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+        # [next_seq, void_to) came with impossible times and were refused. Nobody waits for them, and yet a bad message
+        # has not taken the place of the good one with its number, which passes if it comes before the next.
+        self._void_to = 0
         self.dirty = True  # anything but boot, next_seq, capture_us and counts has changed
         self._rare = b""
 
     def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
-        """Take one frame; return those whose turn has come, in order. Raises BadMessage for one that cannot be used."""
-        if frame.boot == self.boot and frame.seq == self.next_seq and not self._waiting:
-            self.next_seq += (
-                1  # a frame with an impossible time has had its turn too, or all later ones would wait for it
-            )
-            self._check_time(frame.capture_us)
+        """Take one frame; return those whose turn has come, in order.
+
+        Raises BadMessage for one that cannot be used; then nothing but the count of duplicates or the void has changed.
+        """
+        if (
+            frame.boot == self.boot
+            and frame.seq == self.next_seq
+            and frame.capture_us > self.capture_us
+            and not self._waiting
+        ):
+            self.next_seq += 1
             self.capture_us = frame.capture_us
             return [Ready(frame, raw, partition, offset)]
-        return list(self._accept_unusual(frame, raw, partition, offset))
+        return self._accept_unusual(frame, raw, partition, offset)
 
     def give_up(self) -> list[Ready | Refused]:
         """Stop waiting for whatever is missing; return the frames that waited, in order."""
@@ -90,50 +99,57 @@ class Intake:
             ready.extend(self._skip())
         return ready
 
-    def _accept_unusual(
-        self, frame: DetectionFrame, raw: bytes, partition: int, offset: int
-    ) -> Iterator[Ready | Refused]:
+    def _accept_unusual(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
         self.dirty = True
+        ready: list[Ready | Refused] = []
         if frame.boot < self.boot:
             self._refuse_earlier_boot(frame)
-            return
+            return ready
         if frame.boot > self.boot:
-            self._check_time(frame.capture_us)
-            yield from self.give_up()
+            self._check_turn(frame, 0)  # before anything changes: what gives up here must not be lost
+            ready.extend(self.give_up())
             self._begin(frame)
-        if frame.seq < self.next_seq:
+        elif frame.seq < self.next_seq:
             self._refuse_earlier(frame, self._skipped)
-            return
-        if frame.seq in self._waiting:
+            return ready
+        elif frame.seq in self._waiting:
             self.duplicate_count += 1
-            return
-        self._check_jump(frame)
+            return ready
+        else:
+            self._check_turn(frame, self._free_seq())
         self._waiting[frame.seq] = _Waiting(frame.capture_us, raw, partition, offset)
-        yield from self._drain()
+        ready.extend(self._drain())
         while self._overdue():
-            yield from self._skip()
+            ready.extend(self._skip())
+        return ready
+
+    def _free_seq(self) -> int:
+        """Return the highest sequence number that need not wait for another."""
+        return max(self.next_seq, self._void_to)
 
     def _begin(self, frame: DetectionFrame) -> None:
         """Start on a new boot. Of a camera never seen before, the first frame is where its sequence begins."""
-        if self.boot >= 0:
+        first_ever = self.boot < 0
+        if not first_ever:
             self._boots[self.boot] = (self.next_seq, self._skipped)
             for old in sorted(self._boots)[:-MAX_BOOTS]:
                 del self._boots[old]
-        self.next_seq = frame.seq if self.boot < 0 else 0
-        self.boot, self._skipped = frame.boot, []
+        self.next_seq = frame.seq if first_ever else 0
+        self.boot, self._void_to = frame.boot, 0
+        self._skipped = [(0, frame.seq)] if first_ever and frame.seq else []
 
-    def _check_time(self, capture_us: int) -> None:
-        if capture_us <= self.capture_us:
-            raise BadMessage(
-                "time_backwards", f"expected capture_us above the last frame's {self.capture_us}, got {capture_us}"
-            )
+    def _check_turn(self, frame: DetectionFrame, free_seq: int) -> None:
+        """Refuse a frame whose time or number cannot follow what has passed."""
+        if frame.capture_us <= self.capture_us:
+            if frame.boot == self.boot and frame.seq == free_seq:
+                self._void_to = frame.seq + 1
+            raise BadMessage(*self._backwards(frame.capture_us))
+        most = free_seq + MAX_JUMP + MAX_FPS * (frame.capture_us - self.capture_us) // 1_000_000
+        if self.capture_us and frame.seq > most:
+            raise BadMessage("implausible_sequence", f"expected seq {free_seq} to {most}, got {frame.seq}")
 
-    def _check_jump(self, frame: DetectionFrame) -> None:
-        if not self.capture_us:
-            return
-        most = self.next_seq + MAX_JUMP + MAX_FPS * (frame.capture_us - self.capture_us) // 1_000_000
-        if frame.seq > most:
-            raise BadMessage("implausible_sequence", f"expected seq {self.next_seq} to {most}, got {frame.seq}")
+    def _backwards(self, capture_us: int) -> tuple[str, str]:
+        return "time_backwards", f"expected capture_us above the last frame's {self.capture_us}, got {capture_us}"
 
     def _refuse_earlier_boot(self, frame: DetectionFrame) -> None:
         known = self._boots.get(frame.boot)
@@ -150,16 +166,24 @@ class Intake:
         self.duplicate_count += 1
 
     def _drain(self) -> Iterator[Ready | Refused]:
-        while self.next_seq in self._waiting:
-            w = self._waiting.pop(self.next_seq)
-            self.next_seq += 1
-            try:
-                self._check_time(w.capture_us)
-            except BadMessage as e:
-                yield Refused(e.reason, e.detail, w.raw, w.partition, w.offset)
+        """Let those pass that need not wait any more."""
+        while self._waiting and (seq := min(self._waiting)) <= self._free_seq():
+            w = self._waiting.pop(seq)
+            if w.capture_us <= self.capture_us:
+                self._void_to = seq + 1
+                yield Refused(*self._backwards(w.capture_us), w.raw, w.partition, w.offset)
                 continue
-            self.capture_us = w.capture_us
+            self._pass_over(seq)
+            self.next_seq, self.capture_us = seq + 1, w.capture_us
             yield Ready(None, w.raw, w.partition, w.offset)
+
+    def _pass_over(self, seq: int) -> None:
+        """Remember that everything from `next_seq` to before `seq` has had its chance."""
+        if seq > self.next_seq:
+            self._skipped.append((self.next_seq, seq))
+            if len(self._skipped) > MAX_SKIPPED:
+                self._skipped[:2] = [(self._skipped[0][0], self._skipped[1][1])]
+            self.next_seq = seq
 
     def _overdue(self) -> bool:
         if not self._waiting:
@@ -173,16 +197,14 @@ class Intake:
 
     def _skip(self) -> Iterator[Ready | Refused]:
         first = min(self._waiting)
-        self.missing_count += first - self.next_seq
-        self._skipped.append((self.next_seq, first))
-        del self._skipped[:-MAX_SKIPPED]
-        self.next_seq = first
+        self.missing_count += max(0, first - self._free_seq())
+        self._pass_over(first)
         yield from self._drain()
 
     def snapshot(self) -> tuple[tuple[int, ...], bytes]:
         """Return what changes with every frame, and the rest as MessagePack (made anew only when it has changed)."""
         if self.dirty:
-            self._rare = msgspec.msgpack.encode(_Rare(self._waiting, self._skipped, self._boots))
+            self._rare = msgspec.msgpack.encode(_Rare(self._waiting, self._skipped, self._boots, self._void_to))
             self.dirty = False
         return (self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count), self._rare
 
@@ -190,5 +212,5 @@ class Intake:
         """Take up a snapshot."""
         self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count = often
         s = msgspec.msgpack.decode(rare, type=_Rare)
-        self._waiting, self._skipped, self._boots = s.waiting, s.skipped, s.boots
+        self._waiting, self._skipped, self._boots, self._void_to = s.waiting, s.skipped, s.boots, s.void_to
         self.dirty = True

@@ -44,6 +44,7 @@ from schemas.wire import (
 MAX_CLOCK_DIFFERENCE_MS = 1000  # between a record's timestamp and the capture time in it
 MAX_CLASSES = 200  # distinct labels per camera; what comes after them is counted as OTHER
 OTHER = "other"
+MAX_POINTS = 1000  # in one message of `figures`: about 300 kB, well below what a topic takes
 CONFIRM_SLACK_S = 1.0  # windows wait this much longer than the longest gap, for tracks still on probation
 
 
@@ -161,7 +162,8 @@ class CameraLogic:
 
     def __init__(self, site: SiteSettings, camera: Camera, settings: str, scratch: Scratch) -> None:
         self.site, self.camera, self.settings = site.site, camera.id, settings
-        self.silence_ms = int(camera.silence_s * 1000)
+        self._camera = camera
+        self.silence_ms = round(camera.silence_s * 1000)
         self._scratch = scratch
         config = TrackerConfig(memory_s=camera.track_memory_s)
         self._intake = Intake()
@@ -171,8 +173,8 @@ class CameraLogic:
         self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
         self._zones = Zones(camera.zones, self._alerts.dwell_rules(), config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
-        waits = [camera.track_memory_s, *(max(z.gap_s, z.min_inside_s) for z in camera.zones)]
-        self._windows = Windows(int(site.windows.length_s * 1e6), int((max(waits) + CONFIRM_SLACK_S) * 1e6))
+        waits = [camera.track_memory_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
+        self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
         self._lost = False
@@ -240,7 +242,7 @@ class CameraLogic:
         points: list[Point] = []
         last_us = self._tracker.last_us
         if last_us and now_us - last_us > self.silence_ms * 1000 and not self._lost:
-            self._lose_source(cause, points, out)
+            self._lose_source(points, out)
         if self._lost:
             self._find_source(now_us, cause, points, out)
         windows, tracker = self._windows, self._tracker
@@ -269,7 +271,7 @@ class CameraLogic:
             self._figures(windows.close(now_us), points)
         out.append(Output(topics.TRACKS, self.camera, self._track_frame(f, n)))
         if points:
-            out.append(self._points(points))
+            out.extend(self._points(points))
 
     def _track_frame(self, f: DetectionFrame, n: int) -> bytes:
         s = self._scratch
@@ -375,9 +377,8 @@ class CameraLogic:
 
     def _present(self, zone: int) -> list[tuple[int, int]]:
         """Return (ordinal, born_us) of the objects observed inside in this frame."""
-        slots = np.flatnonzero(self._zones.visits["inside"][: self._tracker.slots, zone])
-        tracks = self._tracker.tracks[slots]
-        return [(int(t["ordinal"]), int(t["born_us"])) for t in tracks if t["ordinal"] >= 0]
+        tracks = self._tracker.tracks[self._zones.present(zone, self._tracker.slots)]
+        return [(int(t["ordinal"]), int(t["born_us"])) for t in tracks]
 
     def _say(self, transitions: list[AlertTransition], points: list[Point], out: list[Output]) -> None:
         for t in transitions:
@@ -390,9 +391,18 @@ class CameraLogic:
         for report in reports:
             points.extend(figures.window_points(self.site, self.camera, report))
 
-    def _points(self, points: list[Point]) -> Output:
-        batch = Figures(site=self.site, camera=self.camera, points=tuple(points))
-        return Output(topics.FIGURES, self.camera, encode(batch))
+    def _points(self, points: list[Point]) -> list[Output]:
+        """Pack points into messages of bounded size; of two for one place and time (revisions), the later one stays."""
+        latest = {(p.measurement, *p.tags.values(), p.at_ns): p for p in points}
+        kept = list(latest.values())
+        return [
+            Output(
+                topics.FIGURES,
+                self.camera,
+                encode(Figures(site=self.site, camera=self.camera, points=tuple(kept[i : i + MAX_POINTS]))),
+            )
+            for i in range(0, len(kept), MAX_POINTS)
+        ]
 
     # ---- silence ----------------------------------------------------------------------------------------------
 
@@ -403,14 +413,18 @@ class CameraLogic:
         for item in self._intake.give_up():
             self._take(item, out)
         if self._tracker.last_us and not self._lost:
-            self._lose_source(Cause(self.settings, "", -1, -1, self._intake.next_seq - 1, 0), points, out)
-        if points:
-            out.append(self._points(points))
+            self._lose_source(points, out)
+        out.extend(self._points(points))
         return out
 
-    def _lose_source(self, cause: Cause, points: list[Point], out: list[Output]) -> None:
-        """Close everything at the last frame's time. Windows stay open: frames may still come late from a spool."""
+    def _lose_source(self, points: list[Point], out: list[Output]) -> None:
+        """Close everything at the last frame's time. Windows stay open: frames may still come late from a spool.
+
+        No frame is named as the cause: a replay sees the gap at the next frame where a live run saw the silence, and
+        both must say the same.
+        """
         last_us = self._tracker.last_us
+        cause = Cause(self.settings, "", -1, -1, -1, 0)
         self._lost = True
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
@@ -457,10 +471,12 @@ class CameraLogic:
         self._tripwires.set_labels(s.labels)
         self._intake.restore(*s.intake)
         self._tracker.restore(*s.tracker)
-        self._zones.restore(s.visits, s.zone_ids)
+        self._zones.restore(s.visits, s.zone_ids, self._alerts.restore(s.alerts))
         self._tripwires.restore(s.approaches, s.wire_ids)
         self._windows.restore(*s.windows)
-        self._alerts.restore(s.alerts)
+        places = {"zone": self._zone_ids, "tripwire": self._wire_ids}
+        self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
+        self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
 
 

@@ -249,7 +249,7 @@ def step(
                 continue
             slots += 1
         t = tracks[free]
-        t.ordinal, t.born_us, t.hits, t.status, t.born_now = -1, now_us, 0, TENTATIVE, 0
+        t.ordinal, t.born_us, t.hits, t.status, t.born_now, t.first_label = -1, now_us, 0, TENTATIVE, 0, 0
         t.label, t.rival = label_of[classes[j]], label_of[classes[j]]
         t.label_weight, t.rival_weight = 0.0, 0.0
         _start(t.kalman, z[j])

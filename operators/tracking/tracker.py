@@ -52,7 +52,14 @@ class Tracker:
         self.header = np.zeros(3, np.int64)
         self.last_us = 0
         self._parameters = np.array(
-            [config.score_high, config.score_low, config.score_new, config.memory_s * 1e6, config.probation_s * 1e6]
+            [
+                config.score_high,
+                config.score_low,
+                config.score_new,
+                round(config.memory_s * 1e6),
+                round(config.probation_s * 1e6),
+            ],
+            np.float64,
         )
 
     @property

@@ -97,7 +97,7 @@ def step(
         for wire in range(approaches.shape[1]):
             a = approaches[i, wire]
             if t.born_us == now_us:
-                a.known, a.side, a.odd, a.pending = 0, 0, 0, 0
+                a.known, a.side, a.odd, a.pending, a.crossed_us = 0, 0, 0, 0, 0
             if t.seen:
                 # Rounded as they are kept, so that one segment ends exactly where the next begins.
                 x = np.float32(t.box[0] + anchors[wire, 0] * (t.box[2] - t.box[0]))

@@ -8,6 +8,7 @@ the camera's own event time: the result depends on the order of this camera's fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 MAX_SERIES = 4096  # (what, place, class) combinations per camera; more are refused and counted
-MAX_CHANGES = 100_000  # per camera, over all open windows
+MAX_CHANGES = 100_000  # per camera, over all open windows; beyond, levels stay right but dates are lost
 
 
 class Series(Struct, array_like=True):
@@ -97,8 +98,12 @@ class Windows:
     def change(self, key: tuple[str, str, str], at_us: int, by: int) -> None:
         """Note that at `at_us` one came (+1) or went (−1). Dates before the oldest open window count at its start."""
         series = self._at(key)
-        if series is not None and self._room():
+        if series is None:
+            return
+        if self._room():
             series.changes.append((max(at_us, self.oldest_us), by))
+        else:
+            series.level += by  # dated wrongly, but a later -1 must find its +1, or the level would be off for ever
 
     def count(self, key: tuple[str, str, str], at_us: int, what: int, n: int = 1) -> None:
         """Count `n` of kind `what` at `at_us`."""
@@ -209,8 +214,28 @@ class Windows:
         state = msgspec.msgpack.decode(data, type=_State)
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
         self._series = dict(state.series)
+        self._realign(tallies)
         self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
-        self.tallies, self.dirty = tallies, True
+        self.dirty = True
+
+    def keep(self, wanted: Callable[[tuple[str, str, str]], bool]) -> None:
+        """Forget the series that are not wanted: after new settings, those of places that are gone."""
+        self._series = {key: series for key, series in self._series.items() if wanted(key)}
+        self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
+        self.dirty = True
+
+    def _realign(self, tallies: dict[int, list[int]]) -> None:
+        """Move what was noted under another window length to this one's windows."""
+        self.oldest_us = self.start_of(self.oldest_us)
+        self.tallies = {}
+        for start, counts in tallies.items():
+            mine = self.tallies.setdefault(self.start_of(start), [0] * len(counts))
+            mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
+        revisions: dict[int, int] = {}
+        for start, revision in self.revisions.items():
+            start = self.start_of(start)
+            revisions[start] = max(revision, revisions.get(start, 0))
+        self.revisions = revisions
 
 
 def _span(start: int, end: int, key: tuple[str, str, str], level: int, series: Series) -> tuple[Span, int]:
@@ -233,7 +258,7 @@ def _span(start: int, end: int, key: tuple[str, str, str], level: int, series: S
         if start <= t < end:
             counts[what] = counts.get(what, 0) + n
     dwells = [s for t, s in series.sums if start <= t < end]
-    span = Span(
-        start, key, low, area / (end - start), high, counts, len(dwells), sum(dwells), max(dwells, default=0.0), seen
-    )
-    return span, level
+    dwell_sum_s = sum(dwells, 0.0)  # a float even of none: the first value written fixes a field's type in InfluxDB
+    mean = area / (end - start)
+    longest_s = max(dwells, default=0.0)
+    return Span(start, key, low, mean, high, counts, len(dwells), dwell_sum_s, longest_s, seen), level

@@ -95,8 +95,8 @@ def step(
         new_born = t.born_us == now_us
         for zone in range(zones):
             v = visits[i, zone]
-            if new_born:
-                v.open, v.inside, v.reached = 0, 0, 0
+            if new_born:  # whatever the slot's last owner left, so that live and restored tables stay equal
+                v.enter_us, v.inside_us, v.reached, v.open, v.born_inside, v.label = 0, 0, 0, 0, 0, 0
             v.inside = 0
             if v.open and (t.status == _ENDED or now_us - v.inside_us > gap_us[zone]):
                 if v.open == 2:

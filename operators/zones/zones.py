@@ -46,10 +46,10 @@ class Zones:
         self.inside_count = np.zeros(len(zones), np.int64)
         self._points, self._starts = pack_lines([z.polygon for z in zones])
         self._anchors = np.array([anchor_weights(z.anchor) for z in zones], np.float64).reshape(-1, 2)
-        self._gap_us = np.array([z.gap_s * 1e6 for z in zones], np.int64)
-        self._min_inside_us = np.array([z.min_inside_s * 1e6 for z in zones], np.int64)
+        self._gap_us = np.array([round(z.gap_s * 1e6) for z in zones], np.int64)
+        self._min_inside_us = np.array([round(z.min_inside_s * 1e6) for z in zones], np.int64)
         self._rule_zone = np.array([zone for zone, _ in dwell_rules], np.int64)
-        self._rule_us = np.array([seconds * 1e6 for _, seconds in dwell_rules], np.int64)
+        self._rule_us = np.array([round(seconds * 1e6) for _, seconds in dwell_rules], np.int64)
         self._wanted = np.zeros((len(zones), 256), np.bool_)
         self._out = np.zeros(64, kernel.RECORD)
 
@@ -76,8 +76,16 @@ class Zones:
         """Return the live rows."""
         return self.visits[:slots].tobytes()
 
-    def restore(self, rows: bytes, zone_ids: Sequence[str]) -> None:
-        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten."""
+    def present(self, zone: int, slots: int) -> list[int]:
+        """Return the slots of those counted in `inside_count` of the last step."""
+        v = self.visits[:slots, zone]
+        return np.flatnonzero((v["inside"] == 1) & (v["open"] == 2)).tolist()  # type: ignore[no-any-return]
+
+    def restore(self, rows: bytes, zone_ids: Sequence[str], rule_of: Sequence[int] | None = None) -> None:
+        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten, new zones start empty.
+
+        `rule_of` gives today's index of each dwell rule that they were written for, −1 for one that is gone.
+        """
         old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(zone_ids)) if zone_ids else None
         self.visits[:] = np.zeros((), kernel.VISIT)
         if old is None:
@@ -85,3 +93,10 @@ class Zones:
         for i, zone in enumerate(self.zones):
             if zone.id in zone_ids:
                 self.visits[: len(old), i] = old[:, zone_ids.index(zone.id)]
+        if rule_of is not None and list(rule_of) != list(range(len(self._rule_us))):
+            reached = self.visits["reached"].copy()
+            self.visits["reached"] = 0
+            for before, now in enumerate(rule_of):
+                if now >= 0:
+                    bit = (reached >> np.uint64(before)) & np.uint64(1)
+                    self.visits["reached"] |= bit << np.uint64(now)
