@@ -52,6 +52,7 @@ def local_overrides(run_dir: Path, ports: Ports, python: Path) -> dict[str, str]
         "rest.port": str(ports.flink),
         "rest.bind-port": str(ports.flink),
         "io.tmp.dirs": str(state / "tmp"),
+        "web.tmpdir": str(state / "tmp"),
         "execution.checkpointing.dir": f"file://{state / 'checkpoints'}",
         "execution.checkpointing.savepoint-dir": f"file://{state / 'savepoints'}",
         "python.executable": str(python),

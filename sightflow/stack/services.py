@@ -22,6 +22,9 @@ TASKMANAGER = "flink-taskmanager"
 RTSP_CAMERA = "rtsp-camera"
 AGENT = "agent"
 
+_START_MAX_S = 240.0
+"""A quiet machine takes 10 s; one that is also running three other stacks was seen to take more than 90 s."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -109,7 +112,7 @@ def kafka_service(site: Site) -> Service:
         priority=100,
     )
     ready = lambda: kafka.is_ready(site.kafka_bootstrap)  # noqa: E731 - one call, bound to this site
-    return Service(program, ("kafka", "kafka_controller"), ready, 90.0, parts=(lib,))
+    return Service(program, ("kafka", "kafka_controller"), ready, _START_MAX_S, parts=(lib,))
 
 
 def influxd_service(site: Site) -> Service:
@@ -123,7 +126,7 @@ def influxd_service(site: Site) -> Service:
         priority=100,
     )
     url = f"http://{HOST}:{site.ports.influx}"
-    return Service(program, ("influx",), lambda: influx.is_ready(url), 60.0, parts=(site.local.influxd,))
+    return Service(program, ("influx",), lambda: influx.is_ready(url), _START_MAX_S, parts=(site.local.influxd,))
 
 
 def jobmanager_service(site: Site) -> Service:
@@ -136,7 +139,7 @@ def jobmanager_service(site: Site) -> Service:
         priority=200,
     )
     rest = FlinkRest(site.flink_rest)
-    return Service(program, ("flink", "flink_rpc"), rest.is_up, 90.0, parts=(site.local.flink,))
+    return Service(program, ("flink", "flink_rpc"), rest.is_up, _START_MAX_S, parts=(site.local.flink,))
 
 
 def taskmanager_service(site: Site, name: str, is_ready: Callable[[], bool]) -> Service:
@@ -154,7 +157,7 @@ def taskmanager_service(site: Site, name: str, is_ready: Callable[[], bool]) -> 
         directory=site.run_dir,
         priority=300,
     )
-    return Service(program, (), is_ready, 90.0, parts=(site.local.flink,))
+    return Service(program, (), is_ready, _START_MAX_S, parts=(site.local.flink,))
 
 
 def taskmanager_names(count: int) -> list[str]:
@@ -178,7 +181,9 @@ def rtsp_camera_service(site: Site, cameras: Mapping[str, Path]) -> Service:
         stop_wait_s=5,
         priority=400,
     )
-    return Service(program, ("rtsp",), lambda: _accepts(site.ports.rtsp), 30.0, parts=(python, *cameras.values()))
+    return Service(
+        program, ("rtsp",), lambda: _accepts(site.ports.rtsp), _START_MAX_S, parts=(python, *cameras.values())
+    )
 
 
 def _accepts(port: int) -> bool:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
+
 from sightflow.errors import ServiceFailed, StackNotRunning
 from sightflow.stack.leftovers import MARK
 
@@ -23,7 +25,7 @@ _LOG_BYTES_MAX = 10_000_000
 _LOG_BACKUPS = 2
 _SOCKET_PATH_MAX = 100
 """Linux takes 107 bytes for the path of a unix socket; supervisord adds a dot and its pid while it makes one."""
-_START_WAIT_S = 15.0
+_START_WAIT_S = 30.0
 _STOP_WAIT_S = 60.0
 _CALL_WAIT_S = 90.0  # stopping a program waits for its end
 _ALIVE_WAIT_S = 3.0
@@ -103,8 +105,6 @@ def daemon_config(run_dir: Path, socket: Path) -> str:
         f"childlogdir={_escape(str(logs))}",
         f"directory={_escape(str(run_dir))}",
         "umask=077",
-        "nodaemon=true",
-        "silent=true",
         *(["user=root"] if os.geteuid() == 0 else []),  # else it warns that it keeps its rights
         "",
         "[rpcinterface:supervisor]",
@@ -152,7 +152,7 @@ class Supervisor:
     def alive(self) -> bool:
         """Return whether supervisord answers."""
         try:
-            self._rpc(_ALIVE_WAIT_S).getState()
+            self._call("getState", timeout_s=_ALIVE_WAIT_S)
         except (OSError, http.client.HTTPException, xmlrpc.client.Error, StackNotRunning):
             return False
         return True
@@ -171,26 +171,27 @@ class Supervisor:
         config = self.run_dir / "supervisord.conf"
         config.write_text(daemon_config(self.run_dir, self._socket))
         with (self.run_dir / "logs" / "supervisord.out").open("wb") as out:
-            process = subprocess.Popen(
+            # It turns into a daemon as soon as it has read its configuration.
+            launcher = subprocess.run(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
                 start_new_session=True,  # Ctrl-C on the terminal is for the command line, not for the servers
+                timeout=_START_WAIT_S,
+                check=False,
             )
-        self._await_answer(process)
+        self._await_answer(launcher.returncode)
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, MARK: str(self.run_dir), "PYTHONWARNINGS": "ignore"}
 
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+    def _await_answer(self, status: int) -> None:
         deadline_s = time.monotonic() + _START_WAIT_S
-        while time.monotonic() < deadline_s:
+        while status == 0 and time.monotonic() < deadline_s:
             if self.alive():
                 return
-            if process.poll() is not None:
-                break
             time.sleep(0.05)
         log = self.run_dir / "logs" / "supervisord.out"
         raise ServiceFailed("supervisord did not start:\n" + log.read_text(errors="replace")[-2000:], f"see {log}")
@@ -202,12 +203,11 @@ class Supervisor:
         if not path.exists() or path.read_text() != section:
             path.touch(mode=0o600)
             path.write_text(section)
-        rpc = self._rpc()
-        _, changed, _ = rpc.reloadConfig()[0]
+        _, changed, _ = self._call("reloadConfig")[0]
         if program.name in changed:
-            rpc.removeProcessGroup(program.name)
+            self._call("removeProcessGroup", program.name)
         try:
-            rpc.addProcessGroup(program.name)
+            self._call("addProcessGroup", program.name)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _ALREADY_ADDED:
                 raise
@@ -215,7 +215,7 @@ class Supervisor:
     def start(self, name: str) -> None:
         """Start a program if it does not run."""
         try:
-            self._rpc().startProcess(name, False)
+            self._call("startProcess", name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != _ALREADY_STARTED:
                 raise
@@ -223,7 +223,7 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Stop a program and wait until it is gone; it is not started again."""
         try:
-            self._rpc().stopProcess(name, True)
+            self._call("stopProcess", name, True)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode not in (_NOT_RUNNING, _BAD_NAME):
                 raise
@@ -242,7 +242,7 @@ class Supervisor:
         ]
         if not restart:
             calls.append({"methodName": "supervisor.stopProcess", "params": [name, False]})
-        for result in cast(list[Any], self._server().system.multicall(calls)):
+        for result in cast(list[Any], self._call("system.multicall", calls)):
             if isinstance(result, dict) and result["faultCode"] != _NOT_RUNNING:
                 raise ServiceFailed(f"{name} could not be sent signal {number}: {result['faultString']}")
         if not restart:
@@ -255,16 +255,16 @@ class Supervisor:
 
     def info(self, name: str) -> dict[str, Any]:
         """Return supervisord's record of a program: statename, pid, start, spawnerr, …"""
-        return cast(dict[str, Any], self._rpc().getProcessInfo(name))
+        return cast(dict[str, Any], self._call("getProcessInfo", name))
 
     def all_info(self) -> list[dict[str, Any]]:
         """Return the records of all programs."""
-        return cast(list[dict[str, Any]], self._rpc().getAllProcessInfo())
+        return cast(list[dict[str, Any]], self._call("getAllProcessInfo"))
 
     def shut_down(self) -> None:
         """Stop every program, last started first, then supervisord; wait until it is gone."""
-        pid = cast(int, self._rpc().getPID())
-        self._rpc().shutdown()
+        pid = cast(int, self._call("getPID"))
+        self._call("shutdown")
         deadline_s = time.monotonic() + _STOP_WAIT_S
         while _exists(pid) and time.monotonic() < deadline_s:
             time.sleep(0.05)
@@ -286,13 +286,24 @@ class Supervisor:
         except FileNotFoundError:
             return "(no log yet)"
 
-    def _server(self, timeout_s: float = _CALL_WAIT_S) -> xmlrpc.client.ServerProxy:
+    def _call(self, method: str, *arguments: Any, timeout_s: float = _CALL_WAIT_S) -> Any:
+        """Call supervisord once, over a connection of its own.
+
+        Raises:
+            StackNotRunning: there is no socket.
+            OSError: nobody listens on it, or no answer came in time.
+            xmlrpc.client.Fault: supervisord refused.
+        """
         if not self._socket.exists():
             raise StackNotRunning(f"no stack runs in {self.run_dir}", "start one: sightflow up")
-        return xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(self._socket, timeout_s))
-
-    def _rpc(self, timeout_s: float = _CALL_WAIT_S) -> Any:
-        return self._server(timeout_s).supervisor
+        transport = _UnixTransport(self._socket, timeout_s)
+        full_name = method if "." in method else f"supervisor.{method}"
+        request = xmlrpc.client.dumps(arguments, full_name).encode()
+        try:
+            (result,) = transport.request("localhost", "/RPC2", request)
+        finally:
+            transport.close()
+        return result
 
 
 class _UnixTransport(xmlrpc.client.Transport):
@@ -304,7 +315,9 @@ class _UnixTransport(xmlrpc.client.Transport):
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         """Return a connection to the socket; the host is of no matter."""
-        return _UnixConnection(self._path, self._timeout_s)
+        connection = _UnixConnection(self._path, self._timeout_s)
+        self._connection = "localhost", connection  # what `close` closes
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -320,12 +333,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _exists(pid: int) -> bool:
     try:
-        # If it is our own child, collect it: a zombie would exist for ever.
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # Where process 1 collects no orphans, as in some containers, a dead one stays as a zombie.
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    return True

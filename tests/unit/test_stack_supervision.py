@@ -1,0 +1,95 @@
+"""Supervision of real processes: restart, kill for good, recovery after a crash of the supervisor itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sightflow.stack import Ports, Program, Stack, leftovers
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with Stack(tmp_path / "run", Ports.free()) as made:
+        made.add_program(Program("sleeper", ("sleep", "600")))
+        made.add_program(Program("stubborn", ("sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600"), stop_wait_s=1))
+        yield made
+    assert not leftovers.processes_of(made.run_dir)
+
+
+def _await(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come in time"
+        time.sleep(0.05)
+
+
+def test_a_killed_process_comes_back(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    before = stack.pid("sleeper")
+    stack.kill("sleeper")
+    _await(lambda: stack.pid("sleeper") not in (0, before))
+
+
+def test_a_process_killed_for_good_stays_dead_until_it_is_started(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    stack.kill("sleeper", restart=False)
+    time.sleep(1.5)
+    assert stack.pid("sleeper") == 0
+    stack.start("sleeper")
+    assert stack.pid("sleeper") != 0
+
+
+def test_a_stubborn_process_with_children_ends_with_the_stack(stack: Stack) -> None:
+    stack.up(["stubborn"])
+    assert len(leftovers.processes_of(stack.run_dir)) >= 3  # supervisord, the shell, its child
+    stack.down()
+    assert not leftovers.processes_of(stack.run_dir)
+
+
+def test_up_again_leaves_running_processes_alone(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    before = stack.pid("sleeper")
+    stack.up(["sleeper"])
+    assert stack.pid("sleeper") == before
+
+
+def test_up_recovers_from_a_killed_supervisor(stack: Stack) -> None:
+    stack.up(["sleeper", "stubborn"])
+    orphan = stack.pid("sleeper")
+    os.kill(int((stack.run_dir / "supervisord.pid").read_text()), signal.SIGKILL)
+    _await(lambda: not stack.is_up())
+    assert orphan in {process.pid for process in leftovers.processes_of(stack.run_dir)}
+    stack.up(["sleeper"])
+    assert stack.pid("sleeper") not in (0, orphan)
+    assert orphan not in {process.pid for process in leftovers.processes_of(stack.run_dir)}
+
+
+def test_down_works_without_a_supervisor(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    os.kill(int((stack.run_dir / "supervisord.pid").read_text()), signal.SIGKILL)
+    stack.down()
+    assert not leftovers.processes_of(stack.run_dir)
+
+
+def test_down_works_with_a_supervisor_that_hangs(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    os.kill(int((stack.run_dir / "supervisord.pid").read_text()), signal.SIGSTOP)
+    stack.down()
+    assert not leftovers.processes_of(stack.run_dir)
+
+
+def test_another_process_finds_the_ports_of_a_running_stack(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    assert Stack(stack.run_dir).ports == stack.ports
+
+
+def test_wipe_forgets_everything(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    stack.down(wipe=True)
+    assert not stack.run_dir.exists()
