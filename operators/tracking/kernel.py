@@ -39,7 +39,7 @@ def check(boxes: Any, scores: Any, classes: Any, label_count: int) -> int:
 
 @kernel
 def _predict(k: Any, dt: float) -> None:
-    height = max(k[15], 1e-3)
+    height = max(np.float64(k[15]), 1e-3)
     q = ACCELERATION_STD * height
     q = q * q
     for c in range(4):
@@ -78,7 +78,7 @@ def _start(k: Any, z: Any) -> None:
 @kernel
 def _similarity(k: Any, z: Any) -> Any:
     """Return 0 (impossible) to 1 between a predicted track and an observation (cx, cy, w, h in frame heights)."""
-    w, h = max(k[10], 1e-4), max(k[15], 1e-4)
+    w, h = max(np.float64(k[10]), 1e-4), max(np.float64(k[15]), 1e-4)
     if h > 2.0 * z[3] or z[3] > 2.0 * h:
         return 0.0
     r = POSITION_STD * z[3]
@@ -134,7 +134,7 @@ def _vote(t: Any, label: int, weight: float) -> None:
         t.rival, t.rival_weight = label, weight
     else:
         t.rival_weight -= weight
-    if t.rival_weight > t.label_weight + 1.0:
+    if t.rival_weight > np.float64(t.label_weight) + 1.0:
         label_before, weight_before = t.label, t.label_weight
         t.label, t.label_weight = t.rival, min(t.rival_weight, 10.0)
         t.rival, t.rival_weight = label_before, weight_before
@@ -168,7 +168,7 @@ def step(
     score_high, score_low, score_new = parameters[0], parameters[1], parameters[2]
     memory_us, probation_us = parameters[3], parameters[4]
     slots, n = header[0], scores.shape[0]
-    dt = (now_us - last_us) * 1e-6
+    dt, aspect = np.float64((now_us - last_us) * 1e-6), np.float64(aspect)
     # 1. Free what ended in the last step, end what was unseen for too long, move the rest to now.
     for i in range(slots):
         t = tracks[i]
@@ -234,8 +234,9 @@ def step(
             t.status = FREE
         else:
             k = t.kalman
-            t.box[0], t.box[1] = (k[0] - k[10] / 2.0) / aspect, k[5] - k[15] / 2.0
-            t.box[2], t.box[3] = (k[0] + k[10] / 2.0) / aspect, k[5] + k[15] / 2.0
+            half_w, half_h = np.float64(k[10]) / 2.0, np.float64(k[15]) / 2.0
+            t.box[0], t.box[1] = (k[0] - half_w) / aspect, k[5] - half_h
+            t.box[2], t.box[3] = (k[0] + half_w) / aspect, k[5] + half_h
     # 5. Births, into the lowest free slots. ENDED ones stay untouched until the next step.
     free = 0
     for j in range(n):
@@ -268,7 +269,7 @@ def publish(
 
     Return (tracks, births, ends); `births` and `ends` receive the slots confirmed and ended in this frame.
     """
-    n, born, ended = 0, 0, 0
+    n, born, ended, aspect = 0, 0, 0, np.float64(aspect)
     for i in range(slots):
         t = tracks[i]
         if t.status == ENDED:

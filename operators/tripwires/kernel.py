@@ -100,10 +100,12 @@ def step(
                 a.known, a.side, a.odd, a.pending, a.crossed_us = 0, 0, 0, 0, 0
             if t.seen:
                 # Rounded as they are kept, so that one segment ends exactly where the next begins.
-                x = np.float32(t.box[0] + anchors[wire, 0] * (t.box[2] - t.box[0]))
-                y = np.float32(t.box[1] + anchors[wire, 1] * (t.box[3] - t.box[1]))
+                x = np.float64(np.float32(t.box[0] + anchors[wire, 0] * (t.box[2] - t.box[0])))
+                y = np.float64(np.float32(t.box[1] + anchors[wire, 1] * (t.box[3] - t.box[1])))
                 if a.known:
-                    count, along = meeting(points, starts[wire], starts[wire + 1], a.x, a.y, x, y)
+                    count, along = meeting(
+                        points, starts[wire], starts[wire + 1], np.float64(a.x), np.float64(a.y), x, y
+                    )
                     if count:
                         a.crossed_us = a.at_us + np.int64(along * (now_us - a.at_us))
                         a.odd = (a.odd + count) % 2
