@@ -38,8 +38,8 @@ def check(boxes: Any, scores: Any, classes: Any, label_count: int) -> int:
 
 
 @kernel
-def _predict(k: Any, dt: float) -> None:
-    height = max(np.float64(k[15]), 1e-3)
+def _predict(k: Any, dt: Any) -> None:
+    height: Any = max(np.float64(k[15]), np.float64(1e-3))
     q = ACCELERATION_STD * height
     q = q * q
     for c in range(4):
@@ -78,7 +78,8 @@ def _start(k: Any, z: Any) -> None:
 @kernel
 def _similarity(k: Any, z: Any) -> Any:
     """Return 0 (impossible) to 1 between a predicted track and an observation (cx, cy, w, h in frame heights)."""
-    w, h = max(np.float64(k[10]), 1e-4), max(np.float64(k[15]), 1e-4)
+    w: Any = max(np.float64(k[10]), np.float64(1e-4))
+    h: Any = max(np.float64(k[15]), np.float64(1e-4))
     if h > 2.0 * z[3] or z[3] > 2.0 * h:
         return 0.0
     r = POSITION_STD * z[3]
@@ -152,7 +153,7 @@ def _observe(t: Any, z: Any, box: Any, score: float, label: int, now_us: int) ->
 @kernel
 def step(
     tracks: Any, header: Any, boxes: Any, scores: Any, classes: Any, label_of: Any,
-    now_us: int, last_us: int, aspect: float, parameters: Any,
+    now_us: int, last_us: int, aspect: Any, parameters: Any,
 ) -> None:  # fmt: skip
     """Advance the table by one frame, in place.
 
@@ -262,7 +263,7 @@ def step(
 
 @kernel
 def publish(
-    tracks: Any, slots: int, aspect: float, born_us: Any, ordinals: Any, boxes: Any, velocities: Any, states: Any,
+    tracks: Any, slots: int, aspect: Any, born_us: Any, ordinals: Any, boxes: Any, velocities: Any, states: Any,
     labels: Any, scores: Any, births: Any, ends: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Copy the confirmed tracks into packed arrays (as `schemas.wire.TrackFrame`), by slot.
