@@ -120,7 +120,7 @@ def test_capture_times_are_the_servers_push_times(serve: Serve, tmp_path: Path, 
 def test_a_picture_that_changes_its_size_is_followed(serve: Serve, tmp_path: Path) -> None:
     footage = tmp_path / "two.h264"
     subprocess.run([PYTHON, "-c", TWO_SIZES, str(footage)], check=True, timeout=60)
-    frames = capture("rtsp://" + serve(footage, "--fps", "10"), seconds=8.0)
+    frames = capture("rtsp://" + serve(footage, "--fps", "10"), seconds=6.0)
     shapes = {tuple(f["shape"]) for f in frames}  # type: ignore[arg-type]
     assert shapes == {(240, 320, 3), (352, 480, 3)}
     assert max(int(str(f["restarts"])) for f in frames) >= 1
