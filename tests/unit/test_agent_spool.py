@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_agent.spool import MIN_SEGMENT_BYTES, Record, RecordTooLarge, Spool, SpoolError, SpoolFull
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from edge_agent.spool import MIN_SEGMENT_BYTES, Record, RecordTooLarge, Spool, SpoolError, SpoolFull
 
 SEGMENT_BYTES = 4096
 
 
 def make_record(number: int, size: int = 100) -> Record:
     """A record that can be told from all others, of about `size` bytes."""
-    return Record("detections", f"cam-{number % 3}".encode(), 1_700_000_000_000 + number, f"{number}:".encode().ljust(size, b"x"))
+    value = f"{number}:".encode().ljust(size, b"x")
+    return Record("detections", f"cam-{number % 3}".encode(), 1_700_000_000_000 + number, value)
 
 
 def read_all(spool: Spool, position: int) -> list[tuple[int, Record]]:
@@ -105,7 +107,7 @@ class SpoolMachine(RuleBasedStateMachine):
         path, end_byte = newest.path, newest.end_byte
         crash(self.spool)
         noise = random.Random(seed).randbytes(end_byte - start)
-        with open(path, "r+b") as f:
+        with path.open("r+b") as f:
             f.seek(start)
             f.write(noise if garble else bytes(end_byte - start))
         self.spool = self.open()
@@ -245,7 +247,7 @@ def small_disk(tmp_path: Path) -> Any:
 
 def fill(path: Path) -> None:
     """Take all room that is left."""
-    with open(path, "wb", buffering=0) as f:
+    with path.open("wb", buffering=0) as f:
         try:
             while f.write(b"\0" * 4096) == 4096:
                 pass
