@@ -120,9 +120,7 @@ def drain(stack: Stack, topics: Topics, d: Drain, progress: Progress) -> Drained
 
     Raises ValueError where the run was too short to be measured, RuntimeError where nothing comes out.
     """
-    job = stack.submit(
-        d.job, settings=d.settings, extra_args=d.extra_args, flink_args=d.flink_args, progress=progress
-    )
+    job = stack.submit(d.job, settings=d.settings, extra_args=d.extra_args, flink_args=d.flink_args, progress=progress)
     try:
         samples = _watch(stack, topics, d, progress)
         restarts, checkpoints = stack.num_restarts(job), stack.flink.completed_checkpoints(job)
@@ -151,7 +149,9 @@ def _watch(stack: Stack, topics: Topics, d: Drain, progress: Progress) -> list[S
             count = samples[-1].count
             if len(samples) > 1 and count > samples[-2].count:
                 moved_s = now_s
-                progress.detail(step, f"{count:,} frames, {(count - samples[-2].count) / (now_s - samples[-2].at_s):,.0f}/s")
+                progress.detail(
+                    step, f"{count:,} frames, {(count - samples[-2].count) / (now_s - samples[-2].at_s):,.0f}/s"
+                )
             if count >= d.frame_count or (samples[0].count < count and now_s - begun_s > d.time_limit_s):
                 return samples
             if now_s - moved_s > STALL_S:
@@ -162,4 +162,3 @@ def _watch(stack: Stack, topics: Topics, d: Drain, progress: Progress) -> list[S
 def _sample(topics: Topics, d: Drain, pids: dict[str, int], now_s: float) -> Sample:
     cpu_s = {name: processes.tree_cpu_s(pid) for name, pid in pids.items()}
     return Sample(now_s, int(topics.count(d.results) / d.results_per_frame), {**cpu_s, MACHINE: processes.busy_s()})
-

@@ -39,7 +39,8 @@ class Spread:
     def of(values: Iterable[float]) -> Spread:
         """Return the spread of at least one value."""
         ranked = sorted(values)
-        return Spread(len(ranked), *(percentile(ranked, p) for p in PERCENTILES), ranked[-1])
+        p50, p90, p99, p999 = (percentile(ranked, p) for p in PERCENTILES)
+        return Spread(len(ranked), p50, p90, p99, p999, ranked[-1])
 
 
 def median(values: Iterable[float]) -> float:
@@ -93,6 +94,8 @@ def steady_part(samples: Sequence[Sample], from_count: int, to_count: int) -> St
     last = next((s for s in reversed(samples) if s.count <= to_count), None)
     if first is None or last is None or last.count <= first.count or last.at_s <= first.at_s:
         seen = [s.count for s in samples]
-        raise ValueError(f"expected samples between the counts {from_count} and {to_count}, got {seen[:3]} … {seen[-3:]}")
+        raise ValueError(
+            f"expected samples between the counts {from_count} and {to_count}, got {seen[:3]} … {seen[-3:]}"
+        )
     cpu_s = {name: last.cpu_s[name] - first.cpu_s[name] for name in first.cpu_s}
     return Steady(last.count - first.count, last.at_s - first.at_s, cpu_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from pyflink.common import Types, WatermarkStrategy
 from pyflink.common.serialization import SimpleStringSchema
@@ -26,10 +27,10 @@ from pyflink.datastream.state import ValueStateDescriptor
 class Dwell(KeyedProcessFunction):
     """Notes since when one object has been inside, and says so with every detection."""
 
-    def open(self, runtime_context: RuntimeContext):
+    def open(self, runtime_context: RuntimeContext) -> None:
         self.entered = runtime_context.get_state(ValueStateDescriptor("entered_us", Types.LONG()))
 
-    def process_element(self, value, ctx):
+    def process_element(self, value: Any, ctx: Any) -> Any:
         x = (value["box"][0] + value["box"][2]) / 2
         y = value["box"][3]
         inside = 0.3 < x < 0.7 and y > 0.05

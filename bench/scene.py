@@ -10,6 +10,7 @@ seam, with new times and numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -71,9 +72,7 @@ class Street(Load):
     """The simulator's pre-encoded load, with this scene in it."""
 
     def __init__(self, detection_count: int, camera_count: int = CAMERAS, **plan: Any) -> None:
-        super().__init__(
-            LoadPlan(camera_count, detection_count, FPS, loop_count=LOOP_FRAMES, **plan)
-        )
+        super().__init__(LoadPlan(camera_count, detection_count, FPS, loop_count=LOOP_FRAMES, **plan))
 
     def _frame(self, camera: int, k: int) -> DetectionFrame:
         seen = [detection for _, detection in street(self.plan.detection_count, k, camera)]
@@ -91,7 +90,7 @@ def restamp_sent(record: Record, sent_us: int) -> Record:
     value = bytearray(record.value or b"")
     at = value.index(_SENT) + len(_SENT)
     value[at : at + 8] = sent_us.to_bytes(8, "big")
-    return record._replace(value=bytes(value))
+    return dataclasses.replace(record, value=bytes(value))
 
 
 def settings(camera_count: int = CAMERAS, update_s: float = 10.0) -> SiteSettings:

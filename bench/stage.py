@@ -34,7 +34,7 @@ def inputs(detection_count: int, frame_count: int) -> list[tuple[str, Input]]:
     ]
 
 
-def run_whole(records: list[tuple[str, Input]]) -> tuple[float, float, dict[str, int], int]:
+def run_whole(records: list[tuple[str, Input]]) -> tuple[float, float, dict[str, float], int]:
     """Return CPU µs per frame of (on_record, snapshot), the outputs per topic, and the size of the last snapshot."""
     stage = CameraStage([settings(CAMERAS)])
     stage.open()
@@ -44,7 +44,8 @@ def run_whole(records: list[tuple[str, Input]]) -> tuple[float, float, dict[str,
     for key, record in records[:warm]:
         logics[key].on_record(record)
         logics[key].snapshot()
-    took, stored, size = 0, 0, 0
+    took = stored = 0.0
+    size = 0
     clock = time.perf_counter_ns
     for key, record in records[warm:]:
         logic = logics[key]

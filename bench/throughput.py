@@ -169,7 +169,12 @@ def _line(p: Pass) -> str:
 
 def report(facts: dict[str, str], passes: list[Pass]) -> str:
     """Return the result as Markdown: medians (lowest to highest), and the ratios of medians."""
-    out = ["# Throughput of one slot", "", "Median of the passes (lowest to highest). CPU is that of the TaskManager.", ""]
+    out = [
+        "# Throughput of one slot",
+        "",
+        "Median of the passes (lowest to highest). CPU is that of the TaskManager.",
+        "",
+    ]
     out += ["| detections | job | frames/s | CPU µs/frame | broker µs | InfluxDB µs | passes | other work, cores |"]
     out += ["|---|---|---|---|---|---|---|---|"]
     counts = sorted({p.detections for p in passes})
@@ -198,7 +203,9 @@ def _ratios(detections: int, passes: list[Pass]) -> list[str]:
     cpu = {j: median(p.cpu_us for p in passes if p.job == j) for j in rate}
     lines = [f"At {detections} detections per frame:"]
     if {SUITE, FLOOR} <= set(rate):
-        lines.append(f"- {cpu[SUITE] / cpu[FLOOR]:.2f} × the floor's CPU per frame, {rate[SUITE] / rate[FLOOR]:.0%} of its frames/s")
+        lines.append(
+            f"- {cpu[SUITE] / cpu[FLOOR]:.2f} × the floor's CPU per frame, {rate[SUITE] / rate[FLOOR]:.0%} of its frames/s"
+        )
     if {SUITE, NAIVE} <= set(rate):
         lines.append(
             f"- {rate[SUITE] / rate[NAIVE]:,.0f} × the naive design's frames/s, "

@@ -52,7 +52,8 @@ def test_sampling_keeps_the_rate_within_a_frame(source_fps: float, target_fps: f
     times_us = [NOW_US + int(i * 1e6 / source_fps + noise.uniform(-jitter_us, jitter_us)) for i in range(frame_count)]
     taken_count = sum(sampler.take(t) for t in times_us)
     expected_count = min(frame_count, (frame_count - 1) / source_fps * target_fps + 1)
-    assert abs(taken_count - expected_count) <= 2
+    # A jittered source that is hardly faster than the target has no frame for a few of the slots.
+    assert abs(taken_count - expected_count) <= 2 + 0.02 * expected_count
 
 
 def test_no_frame_is_skipped_where_the_camera_is_as_fast_as_wanted() -> None:

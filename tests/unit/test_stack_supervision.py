@@ -47,7 +47,10 @@ def test_a_process_killed_for_good_stays_dead_until_it_is_started(stack: Stack) 
 
 def test_a_stubborn_process_with_children_ends_with_the_stack(stack: Stack) -> None:
     stack.up(["stubborn"])
-    assert len(leftovers.processes_of(stack.run_dir)) >= 3  # supervisord, the shell, its child
+    deadline_s = time.monotonic() + 20
+    while len(leftovers.processes_of(stack.run_dir)) < 3:  # supervisord, the shell, its child
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
     stack.down()
     assert not leftovers.processes_of(stack.run_dir)
 

@@ -1,0 +1,57 @@
+"""Stop with a savepoint and go on from it: as the same job, and as two jobs of the same stages."""
+
+from __future__ import annotations
+
+from schemas import topics
+from schemas.wire import Event
+from tests.integration.outcome import Outcome, difference, points_difference
+from tests.integration.pipeline import Pipeline
+from tests.integration.scenes import two_sites
+
+FEED_S = 75.0
+SECOND_TASKMANAGER = "flink-taskmanager-2"
+
+
+def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
+    pipeline: Pipeline, undisturbed: Outcome
+) -> None:
+    """Frames keep coming while no job runs. The camera stage alone takes up its part of the suite's savepoint."""
+    scene = two_sites()
+    records = scene.records()
+    cuts: list[int] = []  # how many frames had been tracked at each stop
+
+    first = pipeline.submit("suite", scene.sites)
+    feed = pipeline.start_feed(records, len(records) / FEED_S)
+    pipeline.until("some tracks", lambda: pipeline.output_count(topics.TRACKS) > len(records) // 8)
+    savepoint = pipeline.stack.stop_with_savepoint(first)
+    cuts.append(pipeline.output_count(topics.TRACKS))
+
+    second = pipeline.submit("suite", scene.sites, savepoint=savepoint)
+    pipeline.until("more tracks", lambda: pipeline.output_count(topics.TRACKS) > cuts[0] + len(records) // 8)
+    savepoint = pipeline.stack.stop_with_savepoint(second)
+    cuts.append(pipeline.output_count(topics.TRACKS))
+
+    pipeline.stack.start(SECOND_TASKMANAGER)
+    try:
+        # The savepoint also holds the suite's sinks, which these jobs do not have.
+        pipeline.submit("camera_stage", scene.sites, savepoint=savepoint, flink_args=["--allowNonRestoredState"])
+        pipeline.submit("influx_writer")
+        assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
+        feed.join_or_raise()
+        pipeline.await_silence(scene.cameras)
+        pipeline.stop()
+    finally:
+        pipeline.stack.stop(SECOND_TASKMANAGER)
+    outcome = pipeline.collect([topics.FIGURES])
+
+    assert all(pipeline.stack.job_exceptions(job) == [] for job in pipeline.jobs)
+    assert points_difference(outcome.points, undisturbed.points) == ""
+    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS, topics.DEAD_LETTERS):
+        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic
+    assert outcome.values(topics.FIGURES), "the stages ran as jobs of their own, with figures between them"
+    times_us = sorted(f.capture_us for f in scene.frames())
+    visits = [
+        (e.at_us - e.dwell_s * 1e6, e.at_us) for e in undisturbed.decoded(topics.EVENTS, Event) if e.kind == "exit"
+    ]
+    for cut in cuts:
+        assert any(a < times_us[cut] < b for a, b in visits), "no visit was under way at the stop: choose another scene"
