@@ -146,11 +146,11 @@ class Streams:
         }
         if guarantee == "exactly-once":
             options["sink.transactional-id-prefix"] = f"{self.config.transactional_id_prefix}-{uid}"
-        self.tables.execute_sql(
-            f"CREATE TEMPORARY TABLE {table} (topic STRING METADATA, k STRING, v BYTES) WITH ({_sql(options)})"
-        )
+        # The connector refuses a topic column where there is only one topic to write to.
+        column, selected = ("", "k, v") if len(names) == 1 else ("topic STRING METADATA, ", "topic, k, v")
+        self.tables.execute_sql(f"CREATE TEMPORARY TABLE {table} ({column}k STRING, v BYTES) WITH ({_sql(options)})")
         wanted = ", ".join(f"'{n}'" for n in names)
-        union = " UNION ALL ".join(f"SELECT topic, k, v FROM {v} WHERE topic IN ({wanted})" for v in views)
+        union = " UNION ALL ".join(f"SELECT {selected} FROM {v} WHERE topic IN ({wanted})" for v in views)
         statements.add_insert_sql(f"INSERT INTO {table} {union}")
 
     def _properties(self) -> dict[str, str]:
