@@ -17,8 +17,8 @@ from sightflow.places import Local
 from sightflow.progress import Progress
 from sightflow.report.outcome import SOURCE_LOST, Outcome
 
-DEFAULT_SECONDS = 48.0
-"""Long enough for two crowdings and two loiterings in the footage; with start and end it stays under 90 s."""
+DEFAULT_SECONDS = 42.0
+"""Long enough for two crowdings and a loitering in the footage; with start and end it stays under 90 s on two free cores."""
 
 _EPILOG = """\
 examples:

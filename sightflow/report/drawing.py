@@ -270,9 +270,14 @@ def _time_axis(since_us: int, until_us: int, x: Scale, at: float, timezone: str)
     step_us = step_s * 1_000_000
     ticks = range(since_us - since_us % step_us + step_us, until_us + 1, step_us)
     form = "%H:%M:%S" if step_s < 60 else "%H:%M"
+
+    def anchor(at_us: int) -> str:
+        return "end" if x(at_us) > _CHART_W - 40 else "middle"
+
     return "".join(
         f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{_TOP}" y2="{at - 12:.1f}" class="grid faint"/>'
-        f'<text x="{x(t):.1f}" y="{at + 6:.1f}" class="axis" text-anchor="middle">{clock(t, timezone, form)}</text>'
+        f'<text x="{x(t):.1f}" y="{at + 6:.1f}" class="axis" text-anchor="{anchor(t)}">'
+        f"{clock(t, timezone, form)}</text>"
         for t in ticks
     )
 

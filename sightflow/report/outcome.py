@@ -315,6 +315,8 @@ def occupancy(zone: str, events: list[Event], since_us: int, until_us: int) -> O
     changes += [(at_us, +1) for at_us in inside.values()]
     steps, level = [(since_us, 0)], 0
     for at_us, by in sorted(changes):
+        if at_us >= until_us:  # visits that end with the span, such as those that the end of the source closes
+            break
         level += by
         if steps[-1][0] == at_us:
             steps[-1] = (at_us, level)
