@@ -1,0 +1,39 @@
+"""Without numba the stage gives the same bits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPO_ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = """
+import hashlib, sys, warnings
+sys.path.insert(0, sys.argv[1])
+if sys.argv[2] == "plain":
+    sys.modules["numba"] = None
+    warnings.simplefilter("error")
+from operators.compiled import COMPILED
+assert COMPILED == (sys.argv[2] != "plain")
+from tests.unit.operators.scenes import noisy_scene
+digest = hashlib.sha256()
+scene = noisy_scene(3, duration_s=12.0)
+logic = scene.fresh()
+for record in scene.records:
+    for output in logic.on_record(record):
+        digest.update(output.value)
+    digest.update(logic.snapshot())
+print(digest.hexdigest())
+"""
+
+
+def digest(way: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(REPO_ROOT), way], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_compiled_and_plain_kernels_give_the_same_outputs_and_snapshots() -> None:
+    assert digest("plain") == digest("compiled")
