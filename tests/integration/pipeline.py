@@ -36,13 +36,13 @@ class Feed(threading.Thread):
 
     def __init__(self, records: Iterable[Record], bootstrap: str, rate_hz: float | None) -> None:
         super().__init__(name="feed", daemon=True)
-        self._records, self._bootstrap, self._rate_hz = records, bootstrap, rate_hz
+        self._records, self._servers, self._rate_hz = records, bootstrap, rate_hz
         self._error: BaseException | None = None
 
     def run(self) -> None:
         """Send."""
         try:
-            send_records(self._records, self._bootstrap, rate_hz=self._rate_hz, progress=None)
+            send_records(self._records, self._servers, rate_hz=self._rate_hz, progress=None)
         except BaseException as error:  # noqa: BLE001
             self._error = error
 
