@@ -1,0 +1,83 @@
+"""The small parts of the benchmarks: arithmetic, /proc, the scene. No clock is asked."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from bench import processes, scene
+from bench.figures import Sample, Spread, percentile, steady_part
+from schemas.wire import decode_detections
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert [percentile(values, p) for p in (0.0, 0.5, 0.99, 0.999, 1.0)] == [1.0, 50.0, 99.0, 100.0, 100.0]
+    assert percentile([7.0], 0.99) == 7.0
+
+
+def test_a_percentile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one value"):
+        percentile([], 0.5)
+    with pytest.raises(ValueError, match="ratio from 0 to 1"):
+        percentile([1.0], 1.5)
+
+
+def test_a_spread_does_not_depend_on_the_order() -> None:
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread.of([1.0, 2.0, 3.0]) == Spread(3, 2.0, 3.0, 3.0, 3.0, 3.0)
+
+
+def test_the_steady_part_leaves_out_start_and_tail() -> None:
+    counts = [0, 10, 100, 200, 300, 310]
+    samples = [Sample(float(i), n, {"job": 0.5 * i}) for i, n in enumerate(counts)]
+    steady = steady_part(samples, 50, 300)
+    assert (steady.count, steady.elapsed_s, steady.rate_hz) == (200, 2.0, 100.0)
+    assert steady.cpu_us("job") == pytest.approx(5000.0)
+    assert steady.cores("job") == pytest.approx(0.5)
+
+
+def test_a_run_too_short_to_be_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match="between the counts"):
+        steady_part([Sample(0.0, 0, {}), Sample(1.0, 1000, {})], 100, 900)
+
+
+def test_cpu_time_is_read_behind_the_last_parenthesis_of_a_command() -> None:
+    stat = "42 (odd) name) (x) S 7 42 42 0 -1 4194560 1 2 3 4 150 50 9 9 20 0 1 0 100 1 1"
+    assert processes.parse_stat_cpu_s(stat, ticks_hz=100) == 2.0
+    assert processes.parse_stat_parent(stat) == 7
+
+
+def test_every_frame_of_the_street_is_a_legal_message_in_order() -> None:
+    street = scene.Street(10, camera_count=2)
+    seqs: dict[str, list[int]] = {}
+    sizes = []
+    for record in street.records(2 * scene.LOOP_FRAMES + 20):
+        frame = decode_detections(record.value)
+        assert record.key == frame.camera.encode() and record.timestamp_ms == frame.capture_us // 1000
+        seqs.setdefault(frame.camera, []).append(frame.seq)
+        sizes.append(len(frame.classes))
+    assert all(numbers == list(range(len(numbers))) for numbers in seqs.values())
+    assert 9.0 < sum(sizes) / len(sizes) < 10.5
+
+
+def test_objects_of_the_street_move_without_jumps_until_they_leave() -> None:
+    for i in range(10):
+        places = [dict(scene.street(10, k, 0)).get(i) for k in range(scene.LOOP_FRAMES)]
+        for a, b in itertools.pairwise(places):
+            if a and b and 0.1 < (a[0][0] + a[0][2]) / 2 < 0.9:
+                assert abs(a[0][0] - b[0][0]) < 0.02
+
+
+def test_only_sent_us_is_changed_when_a_frame_is_sent_later() -> None:
+    record = next(iter(scene.Street(10, camera_count=1).records(1)))
+    before = decode_detections(record.value)
+    after = decode_detections(scene.restamp_sent(record, before.sent_us + 12_345).value)
+    assert after.sent_us == before.sent_us + 12_345
+    assert (after.seq, after.capture_us, after.boxes) == (before.seq, before.capture_us, before.boxes)
+
+
+def test_the_naive_design_sends_one_message_per_object_and_frame() -> None:
+    messages = list(scene.naive_messages(10, 200, camera_count=100))
+    assert 9 * 200 <= len(messages) <= 10 * 200
+    assert len({m["object"] for m in messages}) <= 1000
