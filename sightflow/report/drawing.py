@@ -309,8 +309,10 @@ def dwell_chart(dwells_s: Sequence[float], mark: tuple[str, float] | None, alt: 
     )
     if mark:
         x = left + mark[1] / bin_s * each
+        late = x > w / 2  # its name would not fit to the right of it
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 6}" y2="{bottom}" class="threshold"/>'
-            f'<text x="{x + 5:.1f}" y="{top + 4}" class="threshold-name">{escape(mark[0])}: {mark[1]:g} s</text>'
+            f'<text x="{x - 5 if late else x + 5:.1f}" y="{top + 4}" class="threshold-name"'
+            f' text-anchor="{"end" if late else "start"}">{escape(mark[0])}: {mark[1]:g} s</text>'
         )
     return _svg(w, h, alt, "".join(parts), "chart small")
