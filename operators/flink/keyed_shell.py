@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pyflink.common import Row
@@ -21,15 +22,19 @@ log = logging.getLogger(__name__)
 
 STATE_NAME = "logic"
 TIMER_GRAIN_MS = 1000
+HOLD_UP_MS = 1000
+"""A task that was held up for longer than this since it last looked has a backlog to read first."""
+BACKLOG_MS = 2000
 
 
 class _Live:
-    __slots__ = ("arrived_ms", "logic", "timer_ms")
+    __slots__ = ("arrived_ms", "held_ms", "logic", "timer_ms")
 
     def __init__(self, logic: KeyLogic, now_ms: int) -> None:
         self.logic = logic
-        self.arrived_ms = now_ms  # processing time of the last record; after a restart, the time of that
+        self.arrived_ms = now_ms  # processing time of the last record (or restart), hold-ups added
         self.timer_ms = 0  # the one timer that counts; 0: none
+        self.held_ms = 0  # how long the task had been held up in all, when the timer was set
 
 
 class KeyedShell(KeyedProcessFunction):
@@ -47,6 +52,7 @@ class KeyedShell(KeyedProcessFunction):
         metrics = runtime_context.get_metrics_group()
         self._records = metrics.counter("sightflow_records")
         self._dead_letters = metrics.counter("sightflow_dead_letters")
+        self._held_up = _hold_up_meter(runtime_context)
         self._stage.open()
         log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
 
@@ -76,7 +82,11 @@ class KeyedShell(KeyedProcessFunction):
         return [Row(*o) for o in out]
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
-        """Tell the logic of silence, or look again later. Timers older than the live one are left from a restart."""
+        """Tell the logic of silence, or look again later. Timers older than the live one are left from a restart.
+
+        A task that is held up (InfluxDB away, a slow disk) hears nothing either, and that is not the source's silence:
+        only the time counts in which it was free to read.
+        """
         key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         if live.timer_ms and timestamp < live.timer_ms:
@@ -84,7 +94,13 @@ class KeyedShell(KeyedProcessFunction):
         live.timer_ms = 0
         if not live.logic.silence_ms:
             return []
-        if time.time() * 1000 < live.arrived_ms + live.logic.silence_ms:
+        now_ms = int(time.time() * 1000)
+        total_ms, held_up_now = self._held_up()
+        held_ms = max(total_ms - live.held_ms, now_ms - timestamp if now_ms - timestamp > HOLD_UP_MS else 0)
+        if held_up_now or held_ms > HOLD_UP_MS:
+            held_ms += BACKLOG_MS
+        live.arrived_ms = min(live.arrived_ms + held_ms, now_ms)
+        if now_ms < live.arrived_ms + live.logic.silence_ms:
             self._set_timer(live, ctx)
             return []
         out = live.logic.on_silence()
@@ -104,4 +120,19 @@ class KeyedShell(KeyedProcessFunction):
     def _set_timer(self, live: _Live, ctx: Any) -> None:
         at_ms = live.arrived_ms + live.logic.silence_ms
         live.timer_ms = at_ms + TIMER_GRAIN_MS - at_ms % TIMER_GRAIN_MS  # coarse, so that keys share timer ticks
+        live.held_ms = self._held_up()[0]
         ctx.timer_service().register_processing_time_timer(live.timer_ms)
+
+
+def _hold_up_meter(runtime_context: Any) -> Callable[[], tuple[int, bool]]:
+    """Return a meter of back-pressure on this task: ms in all, and whether it is held up now.
+
+    Flink fires processing-time timers on a task that back-pressure keeps from its input, so their being on time tells
+    nothing. The JVM's own figures do, and Python reaches them in thread mode only; otherwise the meter says 0.
+    """
+    context = getattr(runtime_context, "_runtime_context", None)
+    if context is None:
+        return lambda: (0, False)
+    figures = context.getMetricGroup().getTaskIOMetricGroup()
+    soft = figures.getSoftBackPressuredTimePerSecond()
+    return lambda: (figures.getAccumulatedBackPressuredTimeMs(), soft.isMeasuring())

@@ -19,7 +19,7 @@ from tests.integration.outcome import Message, Outcome, Points, difference, poin
 from tests.integration.pipeline import Pipeline
 from tests.integration.scenes import two_sites
 
-FEED_S = 40.0  # the two minutes of the scene, sent three times as fast as they were
+FEED_S = 60.0  # the two minutes of the scene, sent twice as fast as they were
 POISON_COUNT = 1500
 
 
@@ -29,7 +29,7 @@ POISON_COUNT = 1500
 def test_a_taskmanager_killed_twice_in_mid_run_leaves_no_trace_in_the_results(
     pipeline: Pipeline, undisturbed: Outcome
 ) -> None:
-    """Once with checkpoints behind it, once before the first checkpoint after the recovery."""
+    """Once with checkpoints behind it, once as soon as the job has recovered from the first."""
     scene = two_sites()
     records = scene.records()
     exact = ["--exactly-once-topics", "events,alerts,dead-letters"]
@@ -40,10 +40,8 @@ def test_a_taskmanager_killed_twice_in_mid_run_leaves_no_trace_in_the_results(
         "two checkpoints and some tracks", lambda: pipeline.checkpoints(job) >= 2 and tracked(pipeline) > 100
     )
     first_s = kill_and_recover(pipeline, job)
-    completed = pipeline.checkpoints(job)
+    assert feed.is_alive(), "the feed ended before the second kill: nothing was in mid-run"
     second_s = kill_and_recover(pipeline, job)
-    assert pipeline.checkpoints(job) == completed, "a checkpoint came between the kills"
-    assert feed.is_alive(), "the feed ended before the second recovery: nothing was in mid-run"
     feed.join_or_raise()
     pipeline.await_silence(scene.cameras)
     pipeline.until("Flink counts two restarts", lambda: pipeline.restarts(job) >= 2)

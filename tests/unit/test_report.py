@@ -68,7 +68,13 @@ def event(kind: Any, at_s: float, **fields: Any) -> Event:
     at_us = T0 + int(at_s * S)
     subject = fields.pop("subject", track_id("test-site", "cam", T0, 7))
     return Event(
-        id=f"{kind}/{subject}/{at_us}", kind=kind, site="test-site", camera="cam", subject=subject, at_us=at_us, **fields
+        id=f"{kind}/{subject}/{at_us}",
+        kind=kind,
+        site="test-site",
+        camera="cam",
+        subject=subject,
+        at_us=at_us,
+        **fields,
     )
 
 
@@ -221,7 +227,14 @@ def test_sparkline_shows_nobody_as_blank_and_the_most_as_full() -> None:
 
 def test_the_page_says_what_happened() -> None:
     html = page(records(), points())
-    for text in ("test-site", "Alert “crowd” opens", "2 inside hall", "count 2, hold 2 s", "to the left", "Europe/London"):
+    for text in (
+        "test-site",
+        "Alert “crowd” opens",
+        "2 inside hall",
+        "count 2, hold 2 s",
+        "to the left",
+        "Europe/London",
+    ):
         assert text in html
     assert html.count("<svg") >= 4
     assert all('role="img" aria-label="' in svg for svg in re.findall(r"<svg[^>]*>", html))
