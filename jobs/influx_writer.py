@@ -15,17 +15,17 @@ from schemas import topics
 
 
 def build(streams: Streams, figures: DataStream, o: options.Options) -> DataStream:
-    """Write the figures; return rows for the dead letters."""
+    """Write the figures (sharded); return rows for the dead letters."""
     if o.influx is None:
         raise ValueError("expected the InfluxDB options")
-    return streams.through(figures, InfluxStage(o.influx), uid="influx")
+    return streams.through_batches(figures, InfluxStage(o.influx), uid="influx")
 
 
 def main() -> None:
     """Submit this stage as a job of its own."""
     o = options.parse(__doc__ or "", settings=False, influx=True)
     streams = options.streams(o)
-    rows = build(streams, streams.from_topic(topics.FIGURES, uid="figures"), o)
+    rows = build(streams, streams.from_topic(topics.FIGURES, uid="figures", sharded=True), o)
     streams.to_topics([rows], [topics.DEAD_LETTERS], uid="influx-out")
     streams.env.execute(f"sightflow influx writer {o.build}")
 

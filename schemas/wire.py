@@ -178,7 +178,7 @@ class Point(Struct, frozen=True, array_like=True):
 
 
 class Figures(Struct, kw_only=True, frozen=True):
-    """A batch of points that belong together, written with one request. Topic `figures`; key = camera."""
+    """A batch of points that belong together; many batches share a request. Topic `figures`; key = camera."""
 
     v: int = SCHEMA_VERSION
     site: str

@@ -7,6 +7,7 @@ record (there is no hook at a checkpoint in Python), and read once per key.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,10 @@ from pyflink.datastream.state import ValueStateDescriptor
 from operators.stages.stage import Input, KeyLogic, Stage
 
 log = logging.getLogger(__name__)
+
+PYTHON_SWITCH_S = 0.0005
+"""Operators of one TaskManager share Python's lock. A stage gives it up with each call to Flink; while another computes,
+it would get it back only after Python's default of 5 ms."""
 
 STATE_NAME = "logic"
 TIMER_GRAIN_MS = 1000
@@ -53,6 +58,7 @@ class KeyedShell(KeyedProcessFunction):
         self._records = metrics.counter("sightflow_records")
         self._dead_letters = metrics.counter("sightflow_dead_letters")
         self._held_up = _hold_up_meter(runtime_context)
+        sys.setswitchinterval(PYTHON_SWITCH_S)
         self._stage.open()
         log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
 

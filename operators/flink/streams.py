@@ -14,14 +14,18 @@ from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironme
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
 
+from operators.flink.batch_shell import BatchShell
 from operators.flink.keyed_shell import KeyedShell
-from operators.stages.stage import Stage
+from operators.stages.stage import BatchStage, Stage
 
 OUTPUT = Types.ROW([Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
 """Rows between operators: (topic, key, value)."""
 
 _RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG()])
 _KEYED = Types.ROW([Types.STRING(), _RECORD, Types.INSTANT()])
+_SHARDED_RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG(), Types.STRING()])
+_SHARDED = Types.ROW([Types.STRING(), _SHARDED_RECORD, Types.INSTANT()])
+_SHARD = "SUBSTRING(MD5(COALESCE(k, '')), 1, 1)"
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ class Streams:
         self.config = config
         self.build = build
 
-    def from_topic(self, topic: str, uid: str) -> DataStream:
-        """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''."""
+    def from_topic(self, topic: str, uid: str, sharded: bool = False) -> DataStream:
+        """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''.
+
+        Sharded: as (shard, (value, partition, offset, key), time), where a key always falls to the same of 16 shards.
+        """
         table = f"source_{uid}".replace("-", "_")
         start = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}[
             self.config.start
@@ -78,35 +85,32 @@ class Streams:
             " off BIGINT METADATA FROM 'offset' VIRTUAL, ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,"
             f" WATERMARK FOR ts AS ts - INTERVAL '{self.config.out_of_order_s:.3f}' SECOND) WITH ({_sql(options)})"
         )
-        stream = self.tables.to_append_stream(
-            self.tables.sql_query(f"SELECT COALESCE(k, ''), ROW(v, part, off), ts FROM {table}"), _KEYED
-        )
-        _name_all(stream, uid)
-        return stream
+        return self._keyed(table, "v, part, off", "ts", sharded, uid)
 
-    def from_rows(self, rows: DataStream, topic: str, uid: str) -> DataStream:
+    def from_rows(self, rows: DataStream, topic: str, uid: str, sharded: bool = False) -> DataStream:
         """Take the rows of one topic straight from another stage, in the shape of `from_topic`; no Kafka between."""
         table = self.tables.from_data_stream(rows).alias("topic", "k", "v")
         view = f"rows_{uid}".replace("-", "_")
         self.tables.create_temporary_view(view, table)
-        stream = self.tables.to_append_stream(
-            self.tables.sql_query(
-                f"SELECT k, ROW(v, -1, CAST(-1 AS BIGINT)), CAST(NULL AS TIMESTAMP_LTZ(3)) FROM {view}"
-                f" WHERE topic = '{topic}'"
-            ),
-            _KEYED,
-        )
+        origin, when = "v, -1, CAST(-1 AS BIGINT)", "CAST(NULL AS TIMESTAMP_LTZ(3))"
+        return self._keyed(f"{view} WHERE topic = '{topic}'", origin, when, sharded, uid)
+
+    def _keyed(self, source: str, columns: str, when: str, sharded: bool, uid: str) -> DataStream:
+        if sharded:
+            query, kind = f"SELECT {_SHARD}, ROW({columns}, COALESCE(k, '')), {when} FROM {source}", _SHARDED
+        else:
+            query, kind = f"SELECT COALESCE(k, ''), ROW({columns}), {when} FROM {source}", _KEYED
+        stream = self.tables.to_append_stream(self.tables.sql_query(query), kind)
         _name_all(stream, uid)
         return stream
 
     def through(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
         """Send a stream through a stage, by key; return its rows (topic, key, value)."""
-        gateway = get_gateway()
-        j_keyed = stream._j_data_stream.keyBy(
-            gateway.jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
-        )
-        keyed = KeyedStream(j_keyed, _RECORD, stream)
-        return keyed.process(KeyedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+        return _key_by(stream, _RECORD).process(KeyedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+
+    def through_batches(self, sharded: DataStream, stage: BatchStage, uid: str) -> DataStream:
+        """Send a sharded stream through a stage that takes many records at once; return its rows."""
+        return _key_by(sharded, _SHARDED_RECORD).process(BatchShell(stage, self.build), OUTPUT).uid(uid).name(uid)
 
     def to_topics(self, rows: list[DataStream], topics: list[str], uid: str) -> None:
         """Write the rows of these topics to Kafka, each with the guarantee that the configuration names for it."""
@@ -159,6 +163,13 @@ class Streams:
 
 def _sql(options: dict[str, str]) -> str:
     return ", ".join("'{}' = '{}'".format(k, v.replace("'", "''")) for k, v in options.items())
+
+
+def _key_by(stream: DataStream, record: Any) -> KeyedStream:
+    j_keyed = stream._j_data_stream.keyBy(
+        get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
+    )
+    return KeyedStream(j_keyed, record, stream)
 
 
 _UNNAMED = ("PartitionTransformation", "UnionTransformation")  # these take no uid

@@ -1,22 +1,42 @@
-"""The InfluxDB stage: `figures` to points, written before the next record is taken.
+"""The InfluxDB stage: `figures` to points, many cameras' in one request.
 
-A record counts as processed only once its points are in the database, so a checkpoint never covers a point that is not.
-After a crash the records since the last checkpoint are written again, to the same measurement, tags and times: the
-database ends up as if nothing had happened. While InfluxDB is down the stage waits, and Flink holds the stream back.
+Lines are held in Flink's state until they are written, and a batch is written before the next record is taken, so a
+checkpoint never covers a point that is neither in the database nor in the state. After a crash the lines since the last
+checkpoint are written again, to the same measurement, tags and times: the database ends up as if nothing had happened.
+While InfluxDB is down the stage waits, and Flink holds the stream back.
 """
 
 from __future__ import annotations
 
+import msgspec
+
 from operators.influx.line_protocol import BadPoint, line
 from operators.influx.writer import InfluxTarget, Writer
 from operators.stages.camera_stage import dead_letter
-from operators.stages.stage import Input, KeyLogic, Output
+from operators.stages.stage import Input, Output
 from schemas import topics
 from schemas.wire import BadMessage, Figures, decode
 
 
+class _Held(msgspec.Struct, array_like=True):
+    """Lines of one record, and where that came from."""
+
+    key: str
+    partition: int
+    offset: int
+    time_ms: int
+    lines: list[str]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Held)
+
+
 class InfluxStage:
-    """Holds the target only; connects on the worker."""
+    """A `BatchStage`. Holds the target only; connects on the worker."""
+
+    max_wait_ms = 500
+    max_bytes = 1 << 20  # about 5,000 lines, the size that InfluxDB's makers advise
 
     def __init__(self, target: InfluxTarget, patience_s: float = 90.0) -> None:
         self._target = target
@@ -30,45 +50,30 @@ class InfluxStage:
         """Disconnect."""
         self._writer.close()
 
-    def logic(self, key: str) -> KeyLogic:
-        """Return the logic of one camera's figures."""
-        return InfluxLogic(key, self._writer)
-
-
-class InfluxLogic:
-    """Writes one key's batches. No state: what is not written has not been processed."""
-
-    silence_ms = 0
-
-    def __init__(self, key: str, writer: Writer) -> None:
-        self._key = key
-        self._writer = writer
-
-    def on_record(self, record: Input) -> list[Output]:
-        """Write one batch; what cannot be written goes to the dead letters."""
-        out: list[Output] = []
+    def take(self, key: str, record: Input) -> tuple[bytes | None, list[Output]]:
+        """Make lines of one batch of points; a point that makes none goes to the dead letters."""
         try:
             figures = decode(record.value or b"", Figures)
         except BadMessage as e:
-            return [dead_letter(e.reason, e.detail, "influx", topics.FIGURES, self._key, record)]
-        lines = []
+            return None, [dead_letter(e.reason, e.detail, "influx", topics.FIGURES, key, record)]
+        lines, out = [], []
         for point in figures.points:
             try:
                 lines.append(line(point))
             except BadPoint as e:
-                out.append(dead_letter("bad_point", str(e), "influx", topics.FIGURES, self._key, record))
-        for bad in self._writer.write(lines):
-            refused = record._replace(value=bad.line.encode())
-            out.append(dead_letter("refused_by_influxdb", bad.reason, "influx", topics.FIGURES, self._key, refused))
+                out.append(dead_letter("bad_point", str(e), "influx", topics.FIGURES, key, record))
+        if not lines:
+            return None, out
+        return _encoder.encode(_Held(key, record.partition, record.offset, record.time_ms, lines)), out
+
+    def write(self, held: list[bytes]) -> list[Output]:
+        """Write what was held; a line that the server refuses goes to the dead letters."""
+        batches = [_decoder.decode(piece) for piece in held]
+        bad = self._writer.write([line for batch in batches for line in batch.lines])
+        origin = {line: batch for batch in batches for line in batch.lines} if bad else {}
+        out = []
+        for refused in bad:
+            b = origin[refused.line]
+            record = Input(refused.line.encode(), b.partition, b.offset, b.time_ms)
+            out.append(dead_letter("refused_by_influxdb", refused.reason, "influx", topics.FIGURES, b.key, record))
         return out
-
-    def on_silence(self) -> list[Output]:
-        """Do nothing."""
-        return []
-
-    def snapshot(self) -> bytes | None:
-        """Return None: there is no state."""
-        return None
-
-    def restore(self, data: bytes) -> None:
-        """Do nothing."""

@@ -59,3 +59,30 @@ class Stage(Protocol):
     def logic(self, key: str) -> KeyLogic:
         """Return fresh logic for `key`."""
         ...
+
+
+class BatchStage(Protocol):
+    """Does its work for many records of many keys at once. Pickled into the job graph, so it holds settings only.
+
+    The shell holds what `take` returns in keyed state and hands it to `write` after `max_wait_ms` or `max_bytes`; what was
+    held at a crash is handed over again, so writing must be repeatable.
+    """
+
+    max_wait_ms: int
+    max_bytes: int
+
+    def open(self) -> None:
+        """Get ready on the worker. Called once before anything else."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held."""
+        ...
+
+    def take(self, key: str, record: Input) -> tuple[bytes | None, list[Output]]:
+        """Return what to hold of one record (None: nothing), and what comes out at once."""
+        ...
+
+    def write(self, held: list[bytes]) -> list[Output]:
+        """Do the work for all that was held, in order; return what comes out."""
+        ...
