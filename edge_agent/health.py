@@ -117,6 +117,7 @@ class HealthReporter:
             spool_bytes=self._spool.stored_bytes, spool_dropped_count=self._delivery.lost_count,
             queue_count=self._delivery.in_flight_count, temperatures_c=temperatures_c(), versions=self._versions,
             model=self._models[0], model_sha=self._models[1], backend=self._models[2],
+            uplink_error=self._delivery.last_error,
         )  # fmt: skip
 
     def beat(self) -> Health:

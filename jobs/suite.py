@@ -19,7 +19,7 @@ def main() -> None:
     o = options.parse(__doc__ or "", settings=True, influx=True)
     streams = options.streams(o)
     rows = camera_stage.build(streams, o)
-    figures = streams.from_rows(rows, topics.FIGURES, uid="figures", sharded=True)
+    figures = streams.from_rows(rows, topics.FIGURES, uid="figure-rows", sharded=True)
     refused = influx_writer.build(streams, figures, o)
     streams.to_topics([rows, refused], camera_stage.OUTPUTS, uid="out")
     streams.env.execute(f"sightflow suite {o.build}")

@@ -223,6 +223,7 @@ class Health(Struct, kw_only=True, frozen=True):
     backend: str = ""
     temperatures_c: dict[str, float] = {}
     versions: dict[str, str] = {}
+    uplink_error: str = ""  # what last went wrong on the way to Kafka; empty once something was acknowledged since
 
 
 class DeadLetter(Struct, kw_only=True, frozen=True):

@@ -15,6 +15,7 @@ from sightflow.places import REPO_ROOT
 from sightflow.progress import Progress
 from sightflow.stack.flink_rest import TERMINAL_STATES, FlinkRest
 from sightflow.stack.influx import InfluxTarget
+from sightflow.stack.leftovers import MARK
 from sightflow.stack.services import Site, flink_env
 
 JOBS_DIR = REPO_ROOT / "jobs"
@@ -95,7 +96,7 @@ def _run(command: list[str], site: Site, timeout_s: float) -> str:
     process = subprocess.Popen(
         command,
         cwd=REPO_ROOT,
-        env={**os.environ, **flink_env(site)},
+        env={**os.environ, **flink_env(site), MARK: str(site.run_dir)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

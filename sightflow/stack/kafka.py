@@ -6,6 +6,7 @@ import socket
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -106,8 +107,14 @@ def is_formatted(data_dir: Path) -> bool:
     return (data_dir / "meta.properties").exists()
 
 
-def format_storage(lib: Path, properties: Path, data_dir: Path) -> None:
+def format_storage(lib: Path, properties: Path, data_dir: Path, env: Mapping[str, str]) -> None:
     """Format a new data folder, as a KRaft node needs it.
+
+    Args:
+        lib: the broker's jars.
+        properties: the broker's configuration.
+        data_dir: the folder.
+        env: environment of Kafka's tool.
 
     Raises:
         ServiceFailed: Kafka's own tool refused.
@@ -117,7 +124,13 @@ def format_storage(lib: Path, properties: Path, data_dir: Path) -> None:
     arguments = ("format", "-t", cluster, "-c", str(properties))
     command = java_command(lib, properties.parent, "kafka.tools.StorageTool", *arguments)
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_FORMAT_TIMEOUT_S,
+        check=False,
     )
     if done.returncode != 0:
         raise ServiceFailed("Kafka could not format its data folder:\n" + (done.stdout + done.stderr)[-2000:])

@@ -133,7 +133,7 @@ class Stack:
     # --- life of the stack -------------------------------------------------------------------------------------
 
     def up(self, wanted: Iterable[str] | None = None, progress: Progress | None = None) -> None:
-        """Start services and wait until each answers; those that run already are left alone.
+        """Start services and wait until each answers; those that run already are not started again.
 
         What a crash left behind is cleaned away first. If anything fails, or the user interrupts, whatever this call
         started is stopped again.
@@ -158,9 +158,12 @@ class Stack:
             started: list[str] = []
             try:
                 self._bring_up(missing, fresh, started, shown)
+                # Those that ran already may still be starting: the `up` that started them may have been killed.
+                self._await_all([service for service in chosen if service not in missing], shown, "wait for")
             except BaseException:
-                for name in started:
-                    shown.drop(f"start {name}")
+                for service in chosen:
+                    shown.drop(f"start {service.name}")
+                    shown.drop(f"wait for {service.name}")
                 self._undo(fresh, started, shown)
                 raise
 
@@ -442,24 +445,27 @@ class Stack:
             started.append(service.name)
             self.supervisor.add(service.program)
             self.supervisor.start(service.name)
-            progress.begin(f"start {service.name}")
-        self._await_all(missing, progress)
+        self._await_all(missing, progress, "start")
 
     def _format_kafka(self, progress: Progress) -> None:
         data_dir = self.run_dir / "kafka"
         if kafka.is_formatted(data_dir):
             return
         with progress.step("format Kafka's data folder"):
-            kafka.format_storage(self.local.kafka_lib, self.run_dir / "kafka-conf" / "server.properties", data_dir)
+            properties = self.run_dir / "kafka-conf" / "server.properties"
+            # Marked: an interrupt in the instant in which it is forked would otherwise leave it behind.
+            kafka.format_storage(self.local.kafka_lib, properties, data_dir, self.supervisor.environment())
 
-    def _await_all(self, waiting: list[Service], progress: Progress) -> None:
+    def _await_all(self, waiting: list[Service], progress: Progress, verb: str) -> None:
         started_s = time.monotonic()
+        for service in waiting:
+            progress.begin(f"{verb} {service.name}")
         pids = {service.name: self.pid(service.name) for service in waiting}
         while waiting:
             for service in list(waiting):
                 if _answers(service):
                     self._finish_start(service)
-                    progress.end(f"start {service.name}", "done")
+                    progress.end(f"{verb} {service.name}", "done")
                     waiting = [other for other in waiting if other is not service]
                 else:
                     self._require_still_starting(service, pids, time.monotonic() - started_s)

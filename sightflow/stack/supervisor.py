@@ -177,14 +177,15 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=self._environment(),
+                env=self.environment(),
                 start_new_session=True,  # Ctrl-C on the terminal is for the command line, not for the servers
                 timeout=_START_WAIT_S,
                 check=False,
             )
         self._await_answer(launcher.returncode)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process of this stack: ours, and the mark by which leftovers are found."""
         return {**os.environ, MARK: str(self.run_dir), "PYTHONWARNINGS": "ignore"}
 
     def _await_answer(self, status: int) -> None:

@@ -136,7 +136,8 @@ def test_any_messagepack_library_reads_recorded_bytes(name):
     raw = (GOLDEN / f"{name}.msgpack").read_bytes()
     plain = msgpack.unpackb(raw)
     expected = msgpack.unpackb(msgpack.packb(msgspec.to_builtins(EXAMPLES[name], builtin_types=(bytes,))))
-    assert plain == expected
+    # Fields that were appended after the recording are not in it; that they are at their defaults is seen above.
+    assert plain == {name: expected[name] for name in plain}
     assert next(iter(plain.items())) == ("v", 1)  # in every message, even where other defaults are left out
 
 
