@@ -27,6 +27,7 @@ APT = "system packages"
 INFLUXD = "InfluxDB server"
 VENV = "Python environment of the jobs"
 VENV_AGENT = "Python environment of the agent"
+VENV_EVALUATE = "Python environment of the scorer"
 JARS = "Kafka broker and connector"
 CHECKOUT = "this checkout in both environments"
 FLINK = "Flink"
@@ -45,6 +46,7 @@ def all_steps(local: Local) -> list[Step]:
         _apt_step(),
         _jars_step(local),
         _venv_agent_step(local),
+        evaluate_step(local),
         _checkout_step(local),
         _footage_step(local),
         _flink_step(local),
@@ -104,6 +106,20 @@ def _venv_agent_step(local: Local) -> Step:
         outputs=(local.venv_agent / "bin" / "python",),
         needs=(APT,),
         checks=("Debian",),
+        remedy=_NETWORK,
+    )
+
+
+def evaluate_step(local: Local) -> Step:
+    """Return the step that makes the environment of `sightflow evaluate`; the command runs it alone where it is not done."""
+    lock = _LOCKS / "evaluate.lock"
+    return Step(
+        VENV_EVALUATE,
+        lambda workshop: _make_venv(workshop, local.venv_evaluate, _job_python(), lock, ()),
+        inputs=(lock, str(local.venv_evaluate)),
+        outputs=(local.venv_evaluate / "bin" / "python",),
+        needs=(APT,) if _is_debians(find_python()) else (),
+        checks=("Python 3.11",),
         remedy=_NETWORK,
     )
 
