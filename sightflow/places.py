@@ -41,6 +41,11 @@ class Local:
         return self.root / "venv-evaluate"
 
     @property
+    def bench_venv(self) -> Path:
+        """The public trackers that the benchmark measures beside ours."""
+        return self.root / "bench-venv"
+
+    @property
     def kafka_lib(self) -> Path:
         """The broker's jars."""
         return self.root / "kafka" / "lib"

@@ -95,7 +95,7 @@ def _sections(path: Path, text: str) -> dict[str, list[float]]:
             found[section] = []
             continue
         for word in words:
-            if not section or not (value := _number(word)) == value:
+            if not section or math.isnan(value := _number(word)):
                 expected = "a number" if section else "the name of a section"
                 raise SightflowError(f"{path}, line {number}: expected {expected}, got {word[:40]!r}", _REMEDY)
             found[section].append(value)

@@ -28,6 +28,7 @@ INFLUXD = "InfluxDB server"
 VENV = "Python environment of the jobs"
 VENV_AGENT = "Python environment of the agent"
 VENV_EVALUATE = "Python environment of the scorer"
+VENV_PEERS = "Python environment of the peers"
 JARS = "Kafka broker and connector"
 CHECKOUT = "this checkout in both environments"
 FLINK = "Flink"
@@ -112,12 +113,20 @@ def _venv_agent_step(local: Local) -> Step:
 
 def evaluate_step(local: Local) -> Step:
     """Return the step that makes the environment of `sightflow evaluate`; the command runs it alone where it is not done."""
-    lock = _LOCKS / "evaluate.lock"
+    return _locked_venv_step(VENV_EVALUATE, local.venv_evaluate, _LOCKS / "evaluate.lock")
+
+
+def peers_step(local: Local) -> Step:
+    """Return the step that makes the environment of the public trackers; only the benchmark runs it."""
+    return _locked_venv_step(VENV_PEERS, local.bench_venv, _LOCKS / "peers.lock")
+
+
+def _locked_venv_step(name: str, folder: Path, lock: Path) -> Step:
     return Step(
-        VENV_EVALUATE,
-        lambda workshop: _make_venv(workshop, local.venv_evaluate, _job_python(), lock, ()),
-        inputs=(lock, str(local.venv_evaluate)),
-        outputs=(local.venv_evaluate / "bin" / "python",),
+        name,
+        lambda workshop: _make_venv(workshop, folder, _job_python(), lock, ()),
+        inputs=(lock, str(folder)),
+        outputs=(folder / "bin" / "python",),
         needs=(APT,) if _is_debians(find_python()) else (),
         checks=("Python 3.11",),
         remedy=_NETWORK,

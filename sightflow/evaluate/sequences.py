@@ -16,6 +16,7 @@ Table = npt.NDArray[np.float64]
 
 MAX_LINE_BYTES = 4096
 MAX_ROWS = 20_000_000
+_MOT_COLUMNS = 7
 PREPROCESS = ("auto", "mot17", "kitti", "none")
 
 NEUTRAL, SCORED, OTHER = 0, 1, 2  # as in `scorer`
@@ -104,7 +105,7 @@ def load(
     Raises:
         BadInput: a row is not of its format, or one id comes twice in a frame.
     """
-    found = _read_mot(results, 7)[:, :7]
+    found = _read_mot(results, most=7)
     regions, min_height = np.zeros((0, 5)), -1.0
     if truth_format == "kitti":
         chosen = "kitti" if preprocess == "auto" else preprocess
@@ -114,7 +115,7 @@ def load(
         else:
             min_height = _KITTI_MIN_HEIGHT_PX
     else:
-        table = _read_mot(truth, 7)
+        table = _read_mot(truth, most=9)
         chosen = ("mot17" if _has_classes(table) else "none") if preprocess == "auto" else preprocess
         table = _with_roles(truth, table, chosen)
     if span:
@@ -151,25 +152,28 @@ def _with_roles(path: Path, table: Table, preprocess: str) -> Table:
     return np.column_stack([table[:, :7], roles])
 
 
-def _read_mot(path: Path, column_count: int) -> Table:
-    """Return all rows, as many columns as the first row has."""
+def _read_mot(path: Path, most: int) -> Table:
+    """Return all rows: as many columns as the first row has, at least 7 and at most `most`."""
     rows: list[list[float]] = []
+    count = most
     with opened(path) as file:
         for number, line in lines(file, path, MAX_LINE_BYTES):
-            words = line.split(b",")
             try:
-                row = [float(word) for word in words if word]
+                row = [float(word) for word in line.split(b",")[:most] if word]
             except ValueError:
                 row = []
-            expected = f"at least {column_count} numbers: frame,id,left,top,width,height,score"
-            if len(row) < column_count or not np.isfinite(row[:7]).all():
-                raise BadInput(path, f"line {number}", expected, repr(line[:80].decode("utf-8", "replace")))
-            if rows and len(row) < len(rows[0]):
-                raise BadInput(path, f"line {number}", f"{len(rows[0])} columns, as in line 1", len(row))
+            if len(row) < _MOT_COLUMNS or not np.isfinite(row[:_MOT_COLUMNS]).all():
+                raise BadInput(
+                    path, f"line {number}", "at least 7 numbers: frame,id,left,top,width,height,score",
+                    repr(line[:80].decode("utf-8", "replace")),
+                )  # fmt: skip
+            count = len(row) if not rows else count
+            if len(row) < count:
+                raise BadInput(path, f"line {number}", f"{count} columns, as in line 1", len(row))
             _require_whole(path, number, row)
-            rows.append(row[: len(rows[0])] if rows else row)
+            rows.append(row[:count])
             _bound(path, rows)
-    return np.array(rows, np.float64) if rows else np.zeros((0, max(column_count, 9)))
+    return np.array(rows, np.float64) if rows else np.zeros((0, most))
 
 
 def _require_whole(path: Path, number: int, row: Sequence[float]) -> None:

@@ -152,7 +152,7 @@ def _line(path: Path, number: int, text: bytes) -> Line:
         raise BadInput(
             path, f"line {number}", '{"frame": …, "detections": [{"box": [left, top, width, height], "score": …}]}',
             f"{text[:60].decode('utf-8', 'replace')!r} ({error})", _REMEDY,
-        )  # fmt: skip
+        ) from None  # fmt: skip
 
 
 def _message(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from schemas.wire import TrackFrame, unpack_boxes
 from sightflow.errors import SightflowError
+from sightflow.track.source import Bytes
 from sightflow.track.stage_run import Tracked
 from sightflow.track.wire_file import write_message
 
@@ -54,7 +54,7 @@ def writing(path: Path, kind: str, with_predicted: bool) -> Iterator[Writer]:
     part = path.with_name(path.name + ".part")
     try:
         with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(part.open("wb"))
+            file: Bytes = stack.enter_context(part.open("wb"))
             if path.suffix == ".gz":  # no name and no time in it: two runs give the same bytes
                 file = stack.enter_context(gzip.GzipFile("", "wb", 6, file, 0))
             yield MotWriter(file, with_predicted) if kind == "mot" else WireWriter(file)
@@ -72,7 +72,7 @@ class MotWriter:
         with_predicted: also write where unseen objects are thought to be; the text cannot mark them as such.
     """
 
-    def __init__(self, file: IO[bytes] | io.BytesIO, with_predicted: bool = False) -> None:
+    def __init__(self, file: Bytes, with_predicted: bool = False) -> None:
         self._file, self._with_predicted = file, with_predicted
 
     def write(self, tracked: Tracked) -> int:
@@ -85,7 +85,7 @@ class MotWriter:
 class WireWriter:
     """Every frame's message as the stage made it, also of frames without tracks."""
 
-    def __init__(self, file: IO[bytes] | io.BytesIO) -> None:
+    def __init__(self, file: Bytes) -> None:
         self._file = file
 
     def write(self, tracked: Tracked) -> int:

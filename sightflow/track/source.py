@@ -23,6 +23,7 @@ SITE = CAMERA = "file"
 MAX_GAP_FRAMES = 10_000_000
 """Frames missing in one place; more is taken for a mistake in the file (at 30 frames/s it would be four days)."""
 
+Bytes = IO[bytes] | gzip.GzipFile
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -35,7 +36,7 @@ class BadInput(SightflowError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[Bytes]:
     """Open a file, unpacking it where it is gzip whatever its name.
 
     Raises:
@@ -56,7 +57,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise BadInput(path, "", "a file that can be read", str(error.strerror or error)) from error
 
 
-def lines(file: IO[bytes], path: Path, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+def lines(file: Bytes, path: Path, max_bytes: int) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line without blanks at its ends), leaving out blank lines.
 
     Raises:
@@ -153,12 +154,13 @@ def _checked(
         corners[:, 2:] += corners[:, :2]
         boxes = (corners / size).astype("<f4")
         finite = np.isfinite(rows.boxes_px).all(axis=1) & np.isfinite(rows.scores)
-        # After the rounding to float32 a sliver may have no extent left.
-        area = (rows.boxes_px[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
         near = ((boxes >= -EDGE_RATIO) & (boxes <= 1 + EDGE_RATIO)).all(axis=1)
-    kept = finite & area & near
+        positive = (rows.boxes_px[:, 2:] > 0).all(axis=1)
+        # After the rounding to float32 a sliver may have no extent left.
+        empty = ~positive | (near & ~(boxes[:, :2] < boxes[:, 2:]).all(axis=1))
+    kept = finite & ~empty & near
     if not kept.all():
-        for reason, bad in ((NOT_FINITE, ~finite), (NO_AREA, finite & ~area), (OUTSIDE, finite & area & ~near)):
+        for reason, bad in ((NOT_FINITE, ~finite), (NO_AREA, finite & empty), (OUTSIDE, finite & ~empty & ~near)):
             _count(tally, reason, bad, rows.places)
     scores = rows.scores
     beyond = kept & ((scores < 0) | (scores > 1))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from schemas.topics import MAX_MESSAGE_BYTES
-from sightflow.track.source import BadInput, opened
+from sightflow.track.source import BadInput, Bytes, opened
 
 _LENGTH = struct.Struct("<I")
 _REMEDY = "each message is preceded by its length: 4 bytes, unsigned, little-endian; see docs/tracking.md"
 
 
-def write_message(file: IO[bytes], message: bytes) -> None:
+def write_message(file: Bytes, message: bytes) -> None:
     """Append one message."""
     file.write(_LENGTH.pack(len(message)) + message)
 
