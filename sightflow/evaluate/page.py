@@ -22,8 +22,8 @@ _CURVES = ("HOTA", "DetA", "AssA")
 
 _RATIOS = ("HOTA", "DetA", "AssA", "LocA", "IDF1", "IDP", "IDR", "MOTA", "MOTP")
 _COUNTS = (
-    ("id switches", "IDSW"), ("fragments", "Frag"), ("false positives", "CLR_FP"), ("misses", "CLR_FN"), ("mostly tracked", "MT"),
-    ("mostly lost", "ML"), ("objects", "GT_IDs"), ("ids given", "IDs"), ("boxes of truth", "GT_Dets"),
+    ("id switches", "IDSW"), ("fragments", "Frag"), ("false pos.", "CLR_FP"), ("misses", "CLR_FN"), ("mostly tracked", "MT"),
+    ("mostly lost", "ML"), ("objects", "GT_IDs"), ("ids", "IDs"), ("truth boxes", "GT_Dets"),
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def _life_chart(lives: list[dict[str, Any]], frames: list[list[int]], alt: str) 
         y = _TOP + n * _LANE
         parts.append(_text(_LEFT - 7, y + _LANE - 1, str(life["id"]), "end", "tiny"))
         for begin, end, who in life["spans"]:
-            x, width = _x((begin - first) / length), max(0.8, (_x(1) - _x(0)) * (end - begin + 1) / length)
+            x, width = _x((begin - first) / length), max(0.8, (_x(1) - _x(0)) * (end - begin + 1) / length - 0.6)
             if who < 0:
                 parts.append(f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="2" class="lost"/>')
             else:
