@@ -81,8 +81,8 @@ class Renderer:
             name = frame.labels[label] if label < len(frame.labels) else ""
             text = f"#{ordinal + 1}" if name in ("", "person") else f"#{ordinal + 1} {name}"
             at = (max(2, x1), max(16 * unit, y1 - 5 * unit))
-            for ink, thickness in ((_SEAM, 4 * unit), (bgr, max(1, round(1.5 * unit)))):
-                cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, ink, thickness, cv2.LINE_AA)
+            for ink, thickness in ((_SEAM, 3 * unit), (bgr, unit)):
+                cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6 * unit, ink, thickness, cv2.LINE_AA)
 
     def _forget(self, alive: set[int]) -> None:
         for ordinal in [o for o in self._trails if o not in alive]:
