@@ -64,7 +64,7 @@ class _State(Struct, array_like=True):
     wire_ids: tuple[str, ...]
     labels: tuple[str, ...]
     intake: tuple[tuple[int, ...], bytes]
-    tracker: tuple[int, bytes, bytes]
+    tracker: tuple[int, bytes, bytes, bytes, str, bytes]
     visits: bytes
     approaches: bytes
     windows: tuple[dict[int, list[int]], bytes]
@@ -75,7 +75,7 @@ class _State(Struct, array_like=True):
 
 _state_encoder = msgspec.msgpack.Encoder()
 _state_decoder = msgspec.msgpack.Decoder(_State)
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class CameraStage:

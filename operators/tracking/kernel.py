@@ -1,9 +1,19 @@
-"""One step of the tracker over the packed table.
+"""One step of the tracker over the packed table, compiled.
 
-Two-stage association (Zhang et al., ByteTrack, ECCV 2022): confident detections first, weak ones only to go on with
-tracks that exist. Motion is a constant-velocity Kalman filter per box coordinate with white acceleration noise, so the
-8×8 filter falls into four 2-state filters in closed form, and Δt comes from capture times. Similarity is the buffered
-IoU (Yang et al., C-BIoU, WACV 2023) with a Mahalanobis term. Everything is in seconds and in frame heights.
+Per frame: move every track to now, match confident detections, then weak ones with what is left, correct, confirm, drop,
+bear. Everything is in seconds and in sizes of the object, so that frame rate, resolution and distance do not matter.
+
+- Two rounds by score: Zhang et al., ByteTrack, ECCV 2022; the thresholds are ratios of the stream's own score.
+- Motion: a constant-velocity Kalman filter per box coordinate with white acceleration noise (Bar-Shalom et al.,
+  Estimation with Applications, 2001, 6.2.2), so that the 8×8 filter falls into four 2-state filters in closed form.
+- Noise: by score (Du et al., StrongSORT, 2023; Stadler & Beyerer, 2023) and scaled by how surprising the stream's
+  observations have been of late (innovation-based adaptation: Mehra, 1972), which is what a moving camera or a car needs.
+- Similarity: buffered IoU (Yang et al., C-BIoU, WACV 2023), Mahalanobis distance and shape (Stanojević & Todorović,
+  BoostTrack, 2024). With the camera's pose the distance is measured on the ground (Yi et al., UCMCTrack, AAAI 2024).
+- Assignment: sparse shortest augmenting paths (Jonker & Volgenant, 1987) over pairs that a sweep along x has found.
+
+The formulas take numbers or arrays: `plain` is the same tracker over whole arrays of pairs, without numba. They use
+nothing but + − × ÷ √ min max, whose results are the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -13,14 +23,103 @@ from typing import Any
 import numpy as np
 
 from operators.compiled import kernel
-from operators.tracking.table import CONFIRMED, ENDED, FREE, TENTATIVE
+from operators.tracking.config import index
+from operators.tracking.table import (
+    BAD_DETECTIONS,
+    CONFIRMED,
+    ENDED,
+    FREE,
+    NEXT_ORDINAL,
+    NOISE,
+    REFUSED_BIRTHS,
+    SCORE_SQUARES,
+    SCORE_SUM,
+    SLOTS,
+    TENTATIVE,
+)
 
-# Noise, as ratios of the object's height. Position: box regression error of common detectors, 3 to 6 %.
-POSITION_STD = 0.05
-VELOCITY_STD_AT_BIRTH = 1.5  # heights/s: a brisk walk is 0.9, a run 2
-ACCELERATION_STD = 2.0  # heights/s²
-GATE = 9.0  # squared Mahalanobis distance in the plane; χ² with 2 degrees of freedom passes 98.9 %
-BUFFER = 0.3  # boxes grow by this ratio of their size on each side before IoU
+AGILITY, START, ERROR = index("agility_x"), index("start_x"), index("error_x")
+ERROR_DOUBT, DRIFT, START_NOISE = index("error_doubt"), index("drift"), index("start_noise")
+FADE_VELOCITY, FADE_SIZE = index("fade_velocity"), index("fade_size")
+NOISE_RATE, NOISE_MIN, NOISE_MAX = index("noise_rate"), index("noise_min"), index("noise_max")
+SURPRISE_MAX, BUFFER, HEIGHT_RATIO_MAX = index("surprise_max"), index("buffer"), index("height_ratio_max")
+WEIGHT_IOU, WEIGHT_DISTANCE, WEIGHT_SHAPE = index("weight_iou"), index("weight_distance"), index("weight_shape")
+DISTANCE_HEIGHT, DISTANCE_HALF, DISTANCE_MAX = index("distance_height"), index("distance_half"), index("distance_max")
+SCORE_SHARE, COST_UNSEEN, COST_TENTATIVE = index("score_share"), index("cost_unseen"), index("cost_tentative")
+COST_LABEL, FLOOR_HIGH, FLOOR_WEAK = index("cost_label"), index("floor_high"), index("floor_weak")
+WEIGHT_EMBEDDING, EMBEDDING_EVEN = index("weight_embedding"), index("embedding_even")
+SCORE_HIGH, SCORE_LOW, SCORE_NEW = index("score_high"), index("score_low"), index("score_new")
+SCORE_MEMORY, SCORE_FLOOR, SCORE_EXPECTED = index("score_memory_s"), index("score_floor"), index("score_expected")
+WEAK_AGE, DOUBLE_IOU = index("weak_age_s"), index("double_iou")
+MEMORY, GAP = index("memory_s"), index("gap_s")
+PROBATION, DOUBT, TENTATIVE_GAP = index("probation_s"), index("doubt_s"), index("tentative_gap_s")
+PUBLISH_SMOOTH = index("publish_smooth")
+
+SCORE_PRIOR = 0.5  # seconds of detections that the expected score counts for
+MIN_SIZE = 1e-4  # frame heights; a filter's size is never taken for less
+IOU_MIN = 0.1  # overlap (buffered) that makes a pair possible at any distance
+SETTLED_HITS = 3  # observations from which on a track's surprises are learnt from
+EDGE = 0.5  # boxes may stick out of the frame by this (schemas.wire.EDGE_RATIO)
+TICK_US = 1000.0  # slack where capture times are rounded
+
+
+# ---- formulas: of numbers here, of arrays in `plain` ---------------------------------------------------------------
+
+
+@kernel
+def predicted(x: Any, v: Any, pp: Any, pv: Any, vv: Any, agility: Any, drift: Any, dt: Any) -> Any:
+    """Return position and variances of a 2-state filter after `dt` seconds; `agility` and `drift` in frame heights."""
+    q = agility * agility
+    return (
+        x + v * dt,
+        pp + dt * (2.0 * pv + dt * vv) + q * dt * dt * dt / 3.0 + drift * drift * dt,
+        pv + dt * vv + q * dt * dt / 2.0,
+        vv + q * dt,
+    )
+
+
+@kernel
+def variance(error: Any, height: Any, score: Any, own_score: Any, doubt: Any) -> Any:
+    """Return the variance of an observed coordinate of a box of `height`."""
+    r = error * height * (1.0 + doubt * np.maximum(0.0, 1.0 - score / own_score))
+    return r * r
+
+
+@kernel
+def corrected(x: Any, v: Any, pp: Any, pv: Any, vv: Any, z: Any, r: Any) -> Any:
+    """Return a 2-state filter after an observation `z` of variance `r`."""
+    s = pp + r
+    gain_p, gain_v, e = pp / s, pv / s, z - x
+    return x + gain_p * e, v + gain_v * e, pp * (1.0 - gain_p), pv * (1.0 - gain_p), vv - gain_v * pv
+
+
+@kernel
+def overlap(ax: Any, ay: Any, aw: Any, ah: Any, bx: Any, by: Any, bw: Any, bh: Any, half: Any) -> Any:
+    """Return the IoU of two boxes (centre and size) that reach `half` of their size to each side: 0.5 is plain IoU."""
+    ox = np.minimum(ax + half * aw, bx + half * bw) - np.maximum(ax - half * aw, bx - half * bw)
+    oy = np.minimum(ay + half * ah, by + half * bh) - np.maximum(ay - half * ah, by - half * bh)
+    both = np.maximum(ox, 0.0) * np.maximum(oy, 0.0)
+    return both / (4.0 * half * half * (aw * ah + bw * bh) - both)
+
+
+@kernel
+def likeness(iou: Any, d2: Any, w: Any, h: Any, zw: Any, zh: Any, score: Any, p: Any) -> Any:
+    """Return the similarity of a track and a detection, 0 to 1, before costs."""
+    shape = np.minimum(h, zh) / np.maximum(h, zh) * (np.minimum(w, zw) / np.maximum(w, zw))
+    near = 1.0 / (1.0 + d2 / p[DISTANCE_HALF])
+    sum_of_weights = p[WEIGHT_IOU] + p[WEIGHT_DISTANCE] + p[WEIGHT_SHAPE]
+    s = (p[WEIGHT_IOU] * iou + p[WEIGHT_DISTANCE] * near + p[WEIGHT_SHAPE] * shape) / sum_of_weights
+    return s * (1.0 - p[SCORE_SHARE] + p[SCORE_SHARE] * score)
+
+
+@kernel
+def reach(k0: Any, k2: Any, w: Any, h: Any, widest: Any, p: Any) -> Any:
+    """Return how far along x a detection's centre may lie from a track's so that the pair can be possible."""
+    r = p[ERROR] * p[HEIGHT_RATIO_MAX] * h * (1.0 + p[ERROR_DOUBT])
+    return np.maximum((0.5 + p[BUFFER]) * (w + widest), np.sqrt(p[DISTANCE_MAX] * (k2 + r * r)))
+
+
+# ---- checking ----------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -37,90 +136,248 @@ def check(boxes: Any, scores: Any, classes: Any, label_count: int) -> int:
     return -1
 
 
-@kernel
-def _predict(k: Any, dt: Any) -> None:
-    height: Any = max(np.float64(k[15]), np.float64(1e-3))
-    q = ACCELERATION_STD * height
-    q = q * q
-    for c in range(4):
-        o = 5 * c
-        k[o] += k[o + 1] * dt
-        k[o + 2] += dt * (2.0 * k[o + 3] + dt * k[o + 4]) + q * dt * dt * dt * dt / 4.0
-        k[o + 3] += dt * k[o + 4] + q * dt * dt * dt / 2.0
-        k[o + 4] += q * dt * dt
+# ---- assignment --------------------------------------------------------------------------------------------------
 
 
 @kernel
-def _correct(k: Any, z: Any) -> None:
-    r = POSITION_STD * z[3]
-    r = r * r
-    for c in range(4):
-        o = 5 * c
-        s = k[o + 2] + r
-        gain_p, gain_v, e = k[o + 2] / s, k[o + 3] / s, z[c] - k[o]
-        k[o] += gain_p * e
-        k[o + 1] += gain_v * e
-        k[o + 4] -= gain_v * k[o + 3]
-        k[o + 3] *= 1.0 - gain_p
-        k[o + 2] *= 1.0 - gain_p
+def assign(starts: Any, columns: Any, costs: Any, alone: float, column_of: Any, row_of: Any) -> None:
+    """Match rows and columns at the least total cost, where a row without match costs `alone`.
+
+    Shortest augmenting paths over the pairs given; each row's own way out is a column that no other row can take. A row's
+    search touches nothing but its connected component, so sparse scenes cost as many steps as there are pairs.
+
+    Args:
+        starts: int64 rows + 1; pairs of row i are `columns[starts[i]:starts[i + 1]]`, with `costs`, all ≥ 0.
+        column_of, row_of: int64, −1 on entry; set to the matches.
+    """
+    n, m = column_of.shape[0], row_of.shape[0]
+    u, v, distance, row_distance = np.zeros(n), np.zeros(m), np.zeros(m), np.zeros(n)
+    before = np.zeros(m, np.int64)
+    touched, state = np.zeros(m, np.int64), np.zeros(m, np.uint8)  # 0 unknown, 1 reached, 2 settled
+    rows = np.zeros(n + 1, np.int64)
+    for s in range(n):
+        if starts[s] == starts[s + 1]:
+            continue
+        n_touched, n_rows, i, base = 0, 1, s, 0.0
+        rows[0], row_distance[s] = s, 0.0
+        end, end_row, end_column = np.inf, s, -1
+        while True:
+            if base + alone - u[i] < end:
+                end, end_row = base + alone - u[i], i
+            for e in range(starts[i], starts[i + 1]):
+                j = columns[e]
+                d = base + costs[e] - u[i] - v[j]
+                if state[j] == 0:
+                    state[j], touched[n_touched], distance[j], before[j] = 1, j, d, i
+                    n_touched += 1
+                elif state[j] == 1 and d < distance[j]:
+                    distance[j], before[j] = d, i
+            nearest, j_nearest = end, -1
+            for q in range(n_touched):
+                j = touched[q]
+                if state[j] == 1 and distance[j] < nearest:
+                    nearest, j_nearest = distance[j], j
+            if j_nearest < 0:
+                break
+            state[j_nearest] = 2
+            if row_of[j_nearest] < 0:
+                end, end_column = nearest, j_nearest
+                break
+            i, base = row_of[j_nearest], nearest
+            row_distance[i], rows[n_rows] = base, i
+            n_rows += 1
+        for q in range(n_rows):
+            u[rows[q]] += end - row_distance[rows[q]]
+        for q in range(n_touched):
+            j = touched[q]
+            if state[j] == 2:
+                v[j] -= end - distance[j]
+            state[j] = 0
+        j = end_column
+        if j < 0 and end_row != s:
+            j = column_of[end_row]
+            column_of[end_row] = -1
+        while j >= 0:
+            i = before[j]
+            column_of[i], j_before = j, column_of[i]
+            row_of[j] = i
+            j = j_before if i != s else -1
+
+
+# ---- one frame ---------------------------------------------------------------------------------------------------
 
 
 @kernel
-def _start(k: Any, z: Any) -> None:
-    p, v = POSITION_STD * z[3], VELOCITY_STD_AT_BIRTH * z[3]
-    for c in range(4):
-        o = 5 * c
-        k[o], k[o + 1], k[o + 2], k[o + 3] = z[c], 0.0, p * p, 0.0
-        # Size changes far more slowly than place.
-        k[o + 4] = v * v if c < 2 else v * v / 100.0
+def own_score(stream: Any, scores: Any, good: Any, dt: float, p: Any) -> float:
+    """Fade in this frame's scores and return the stream's own score: the self-weighted mean of what is reported."""
+    fade = 1.0 / (1.0 + dt / p[SCORE_MEMORY])
+    squares, total = 0.0, 0.0
+    for j in range(scores.shape[0]):
+        if good[j]:
+            s = np.float64(scores[j])
+            squares += s * s
+            total += s
+    stream[SCORE_SQUARES] = stream[SCORE_SQUARES] * fade + squares * dt
+    stream[SCORE_SUM] = stream[SCORE_SUM] * fade + total * dt
+    mean = (stream[SCORE_SQUARES] + p[SCORE_EXPECTED] * SCORE_PRIOR) / (stream[SCORE_SUM] + SCORE_PRIOR)
+    return float(min(max(mean, p[SCORE_FLOOR]), 1.0))
 
 
 @kernel
-def _similarity(k: Any, z: Any) -> Any:
-    """Return 0 (impossible) to 1 between a predicted track and an observation (cx, cy, w, h in frame heights)."""
-    w: Any = max(np.float64(k[10]), np.float64(1e-4))
-    h: Any = max(np.float64(k[15]), np.float64(1e-4))
-    if h > 2.0 * z[3] or z[3] > 2.0 * h:
-        return 0.0
-    r = POSITION_STD * z[3]
-    r = r * r
-    dx, dy = z[0] - k[0], z[1] - k[5]
-    d2 = dx * dx / (k[2] + r) + dy * dy / (k[7] + r)
-    grow = 0.5 + BUFFER
-    ox = min(k[0] + grow * w, z[0] + grow * z[2]) - max(k[0] - grow * w, z[0] - grow * z[2])
-    oy = min(k[5] + grow * h, z[1] + grow * z[3]) - max(k[5] - grow * h, z[1] - grow * z[3])
-    iou = 0.0
-    if ox > 0.0 and oy > 0.0:
-        inter = ox * oy
-        iou = inter / (4.0 * grow * grow * (w * h + z[2] * z[3]) - inter)
-    if d2 > GATE and iou < 0.1:
-        return 0.0
-    return 0.5 * iou + 0.5 / (1.0 + 0.25 * d2)
+def _observe_frame(boxes: Any, scores: Any, aspect: float, z: Any, good: Any) -> int:
+    """Set `z` to centre and size in frame heights; return how many detections are unusable."""
+    bad = 0
+    for j in range(scores.shape[0]):
+        x1, y1 = np.float64(boxes[j, 0]), np.float64(boxes[j, 1])
+        x2, y2 = np.float64(boxes[j, 2]), np.float64(boxes[j, 3])
+        inside = x1 >= -EDGE and y1 >= -EDGE and x2 <= 1.0 + EDGE and y2 <= 1.0 + EDGE  # false for NaN too
+        if not (inside and x1 < x2 and y1 < y2 and 0.0 <= scores[j] <= 1.0):
+            bad += 1
+            good[j] = 0
+            z[j, 0], z[j, 1], z[j, 2], z[j, 3] = 0.0, 0.0, 1.0, 1.0
+            continue
+        good[j] = 1
+        z[j, 0], z[j, 1] = (x1 + x2) / 2.0 * aspect, (y1 + y2) / 2.0
+        z[j, 2], z[j, 3] = (x2 - x1) * aspect, y2 - y1
+    return bad
 
 
 @kernel
-def _match(sim: Any, rows: int, columns: int, floor: float, column_of: Any, row_of: Any) -> None:
-    """Match mutually best pairs until none above `floor` is left; -1 where unmatched. Ties go to the lower index."""
-    progress = True
-    while progress:
-        progress = False
-        for i in range(rows):
-            if column_of[i] >= 0:
+def _sort_along_x(z: Any) -> Any:
+    """Return indices by centre x; equal ones stay in order."""
+    n = z.shape[0]
+    if n > 64:
+        return np.argsort(z[:, 0].copy(), kind="mergesort")
+    order = np.empty(n, np.int64)
+    for j in range(n):
+        q = j
+        while q > 0 and z[order[q - 1], 0] > z[j, 0]:
+            order[q] = order[q - 1]
+            q -= 1
+        order[q] = j
+    return order
+
+
+@kernel
+def _leave_out_doubles(z: Any, scores: Any, order: Any, good: Any, p: Any) -> None:
+    """Clear `good` of each detection that a stronger one overlaps by more than `double_iou`."""
+    n = z.shape[0]
+    double = np.zeros(n, np.uint8)
+    for a in range(n):
+        i = order[a]
+        if not good[i]:
+            continue
+        for b in range(a + 1, n):
+            j = order[b]
+            # Two boxes of IoU > c have centres nearer than (1 − c)/c of the first one's width.
+            if z[j, 0] - z[i, 0] > z[i, 2] * (1.0 - p[DOUBLE_IOU]) / p[DOUBLE_IOU]:
+                break
+            if not good[j]:
                 continue
-            best, j_best = floor, -1
-            for j in range(columns):
-                if row_of[j] < 0 and sim[i, j] > best:
-                    best, j_best = sim[i, j], j
-            if j_best < 0:
+            iou = overlap(z[i, 0], z[i, 1], z[i, 2], z[i, 3], z[j, 0], z[j, 1], z[j, 2], z[j, 3], 0.5)
+            if iou > p[DOUBLE_IOU]:
+                weaker = i if scores[i] < scores[j] or (scores[i] == scores[j] and i > j) else j
+                double[weaker] = 1
+    for j in range(n):
+        if double[j]:
+            good[j] = 0
+
+
+@kernel
+def _age(t: Any, stream: Any, now_us: int, last_us: int, p: Any) -> None:
+    """End or free a track that was unseen for too long, move others to now."""
+    if t.status == ENDED:
+        t.status = FREE
+    if t.status == FREE:
+        return
+    unseen_us = np.float64(now_us - t.seen_us)
+    t.seen, t.born_now = 0, 0
+    in_last = t.seen_us == last_us
+    if unseen_us > p[MEMORY] * 1e6 and not (in_last and unseen_us <= p[GAP] * 1e6):
+        t.status = ENDED if t.status == CONFIRMED else FREE
+        return
+    if t.status == TENTATIVE and unseen_us > p[TENTATIVE_GAP] * 1e6 and not in_last:
+        t.status = FREE
+        return
+    k, dt = t.kalman, np.float64((now_us - last_us) * 1e-6)
+    height = max(np.float64(k[15]), MIN_SIZE)
+    for c in range(4):
+        o = 5 * c
+        if not in_last:
+            k[o + 1] = np.float64(k[o + 1]) / (1.0 + dt * p[FADE_VELOCITY if c < 2 else FADE_SIZE])
+        k[o], k[o + 2], k[o + 3], k[o + 4] = predicted(
+            np.float64(k[o]), np.float64(k[o + 1]), np.float64(k[o + 2]), np.float64(k[o + 3]), np.float64(k[o + 4]),
+            p[AGILITY + c] * stream[NOISE + c] * height, p[DRIFT] * height, dt,
+        )  # fmt: skip
+
+
+@kernel
+def _round(
+    tracks: Any, rows: Any, z: Any, scores: Any, labels: Any, order: Any, column_of: Any, row_of: Any, affinity: Any,
+    own: float, now_us: int, floor: float, p: Any,
+) -> None:  # fmt: skip
+    """Match `rows` (slots) with the detections in `order` (by x), and note it in `column_of` and `row_of`."""
+    n, m = rows.shape[0], order.shape[0]
+    if n == 0 or m == 0:
+        return
+    widest = 0.0
+    for b in range(m):
+        widest = max(widest, z[order[b], 2])
+    starts = np.zeros(n + 1, np.int64)
+    columns, costs = np.empty(4 * m + 4 * n, np.int64), np.empty(4 * m + 4 * n, np.float64)
+    e = 0
+    for a in range(n):
+        starts[a] = e
+        t = tracks[rows[a]]
+        k = t.kalman
+        x, y, pp_x, pp_y, pp_h = (
+            np.float64(k[0]), np.float64(k[5]), np.float64(k[2]), np.float64(k[7]), np.float64(k[17]),
+        )  # fmt: skip
+        w, h = max(np.float64(k[10]), MIN_SIZE), max(np.float64(k[15]), MIN_SIZE)
+        far = reach(x, pp_x, w, h, widest, p)
+        cost = p[COST_UNSEEN] * ((now_us - t.seen_us) * 1e-6) + (p[COST_TENTATIVE] if t.status == TENTATIVE else 0.0)
+        low, high = 0, m
+        while low < high:  # first detection at or right of x − far
+            middle = (low + high) // 2
+            if z[order[middle], 0] < x - far:
+                low = middle + 1
+            else:
+                high = middle
+        for b in range(low, m):
+            j = order[b]
+            if z[j, 0] > x + far:
+                break
+            zh = z[j, 3]
+            if h > p[HEIGHT_RATIO_MAX] * zh or zh > p[HEIGHT_RATIO_MAX] * h:
                 continue
-            mutual = True
-            for other in range(rows):
-                if column_of[other] < 0 and (sim[other, j_best] > best or (sim[other, j_best] == best and other < i)):
-                    mutual = False
-                    break
-            if mutual:
-                column_of[i], row_of[j_best] = j_best, i
-                progress = True
+            score = np.float64(scores[j])
+            dx, dy, dh = z[j, 0] - x, z[j, 1] - y, zh - h
+            d2 = (
+                dx * dx / (pp_x + variance(p[ERROR], zh, score, own, p[ERROR_DOUBT]))
+                + dy * dy / (pp_y + variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT]))
+                + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
+            )
+            iou = overlap(x, y, w, h, z[j, 0], z[j, 1], z[j, 2], zh, 0.5 + p[BUFFER])
+            if d2 > p[DISTANCE_MAX] and iou < IOU_MIN:
+                continue
+            s = likeness(iou, d2, w, h, z[j, 2], zh, score, p) - cost
+            if labels[j] != t.label:
+                s -= p[COST_LABEL]
+            if affinity.shape[0] and t.has_embedding:
+                s += p[WEIGHT_EMBEDDING] * (np.float64(affinity[rows[a], j]) - p[EMBEDDING_EVEN])
+            if s <= floor:
+                continue
+            if e == columns.shape[0]:
+                columns, costs = np.append(columns, np.empty(e, np.int64)), np.append(costs, np.empty(e, np.float64))
+            columns[e], costs[e] = b, max(1.0 - s, 0.0)
+            e += 1
+    starts[n] = e
+    mine, theirs = np.full(n, -1, np.int64), np.full(m, -1, np.int64)
+    assign(starts, columns, costs, 1.0 - floor, mine, theirs)
+    for a in range(n):
+        if mine[a] >= 0:
+            column_of[rows[a]] = order[mine[a]]
+            row_of[order[mine[a]]] = rows[a]
 
 
 @kernel
@@ -142,135 +399,194 @@ def _vote(t: Any, label: int, weight: float) -> None:
 
 
 @kernel
-def _observe(t: Any, z: Any, box: Any, score: float, label: int, now_us: int) -> None:
-    for j in range(4):
-        t.box[j] = box[j]
+def _see(t: Any, z: Any, box: Any, score: Any, label: int, now_us: int) -> None:
+    for c in range(4):
+        t.observed[c] = z[c]
+        t.box[c] = min(max(box[c], np.float32(0.0)), np.float32(1.0))
     t.score, t.seen_us, t.seen = score, now_us, 1
     t.hits += 1
     _vote(t, label, score)
 
 
 @kernel
+def _foresee(t: Any, aspect: float) -> None:
+    """Set the box of an unseen track."""
+    k = t.kalman
+    half_w, half_h = max(np.float64(k[10]), MIN_SIZE) / 2.0, max(np.float64(k[15]), MIN_SIZE) / 2.0
+    t.box[0], t.box[1] = (k[0] - half_w) / aspect, k[5] - half_h
+    t.box[2], t.box[3] = (k[0] + half_w) / aspect, k[5] + half_h
+
+
+@kernel
+def _correct(t: Any, z: Any, score: float, own: float, surprise: Any, p: Any) -> None:
+    """Take an observation into the filter and add to `surprise` how far off it was."""
+    k = t.kalman
+    for c in range(4):
+        o = 5 * c
+        r = variance(p[ERROR + c], z[3], score, own, p[ERROR_DOUBT])
+        if t.hits >= SETTLED_HITS:
+            e = z[c] - k[o]
+            surprise[c] += min(e * e / (k[o + 2] + r), p[SURPRISE_MAX]) - 1.0
+        k[o], k[o + 1], k[o + 2], k[o + 3], k[o + 4] = corrected(
+            np.float64(k[o]), np.float64(k[o + 1]), np.float64(k[o + 2]), np.float64(k[o + 3]), np.float64(k[o + 4]),
+            z[c], r,
+        )  # fmt: skip
+
+
+@kernel
+def learn(stream: Any, surprise: Any, dt: float, p: Any) -> None:
+    """Make the stream livelier where observations surprised, calmer where they did not."""
+    for c in range(4):
+        change = min(max(p[NOISE_RATE] * min(dt, 0.5) * surprise[c], -0.3), 0.5)
+        stream[NOISE + c] = min(max(stream[NOISE + c] * (1.0 + change), p[NOISE_MIN]), p[NOISE_MAX])
+
+
+@kernel
+def bear(
+    t: Any, z: Any, box: Any, score: Any, label: int, own: float, now_us: int, stream: Any, p: Any
+) -> None:  # fmt: skip
+    """Make a tentative track of a detection, in a free slot."""
+    t.ordinal, t.born_us, t.hits, t.status, t.born_now, t.first_label = -1, now_us, 0, TENTATIVE, 0, 0
+    t.label, t.rival, t.label_weight, t.rival_weight = label, label, 0.0, 0.0
+    t.score_sum, t.has_embedding, t.has_ground = score, 0, 0
+    k = t.kalman
+    for c in range(4):
+        o = 5 * c
+        v = p[START + c] * z[3] * max(1.0, p[START_NOISE] * stream[NOISE + c])
+        k[o], k[o + 1], k[o + 3], k[o + 4] = z[c], 0.0, 0.0, v * v
+        k[o + 2] = variance(p[ERROR + c], z[3], np.float64(score), own, p[ERROR_DOUBT])
+    _see(t, z, box, score, label, now_us)
+
+
+@kernel
 def step(
-    tracks: Any, header: Any, boxes: Any, scores: Any, classes: Any, label_of: Any,
-    now_us: int, last_us: int, aspect: Any, parameters: Any,
+    tracks: Any, header: Any, stream: Any, boxes: Any, scores: Any, classes: Any, label_of: Any, affinity: Any,
+    column_of: Any, now_us: int, last_us: int, aspect: float, p: Any,
 ) -> None:  # fmt: skip
     """Advance the table by one frame, in place.
 
     Args:
         tracks: table of TRACK, one row per slot.
-        header: int64 [slots in use (highest + 1), next ordinal, births refused because the table was full].
-        boxes, scores, classes: N×4 float32 ratios, N float32, N uint8; already checked; may be read-only.
+        header, stream: as in `table`.
+        boxes, scores, classes: N×4 float32 ratios, N float32, N uint8; may be read-only.
         label_of: uint8, the camera's own label index for each of the message's.
+        affinity: float32 slots × N, cosine similarity of appearance; 0×0 without.
+        column_of: int64, one per slot, set to the detection seen by the slot's track in this frame or −1.
         now_us, last_us: event time of this frame and of the one before.
         aspect: frame width / height.
-        parameters: float64 [score_high, score_low, score_new, memory_us, probation_us].
+        p: `TrackerConfig.vector`.
     """
-    score_high, score_low, score_new = parameters[0], parameters[1], parameters[2]
-    memory_us, probation_us = parameters[3], parameters[4]
-    slots, n = header[0], scores.shape[0]
-    dt, aspect = np.float64((now_us - last_us) * 1e-6), np.float64(aspect)
-    # 1. Free what ended in the last step, end what was unseen for too long, move the rest to now.
+    slots, n = header[SLOTS], scores.shape[0]
+    dt = (now_us - last_us) * 1e-6
+    if stream[NOISE] == 0.0:
+        stream[NOISE:] = 1.0
     for i in range(slots):
-        t = tracks[i]
-        if t.status == ENDED:
-            t.status = FREE
-        if t.status == FREE:
-            continue
-        t.seen, t.born_now = 0, 0
-        if now_us - t.seen_us > memory_us:
-            t.status = ENDED if t.status == CONFIRMED else FREE
-        else:
-            _predict(t.kalman, dt)
-    # 2. Observations as centre and size in frame heights; what sticks out of the frame is clipped.
-    z = np.empty((n, 4), np.float64)
-    clipped = np.empty((n, 4), np.float32)
+        _age(tracks[i], stream, now_us, last_us, p)
+    z, good = np.empty((n, 4)), np.empty(n, np.uint8)
+    header[BAD_DETECTIONS] += _observe_frame(boxes, scores, aspect, z, good)
+    own = own_score(stream, scores, good, dt, p)
+    order = _sort_along_x(z)
+    _leave_out_doubles(z, scores, order, good, p)
+    labels = np.empty(n, np.uint8)
     for j in range(n):
-        for c in range(4):
-            clipped[j, c] = min(max(boxes[j, c], np.float32(0.0)), np.float32(1.0))
-        z[j, 0] = (clipped[j, 0] + clipped[j, 2]) / 2.0 * aspect
-        z[j, 1] = (clipped[j, 1] + clipped[j, 3]) / 2.0
-        z[j, 2] = (clipped[j, 2] - clipped[j, 0]) * aspect
-        z[j, 3] = clipped[j, 3] - clipped[j, 1]
-    # 3. Two-stage association.
-    sim = np.zeros((slots, n), np.float64)
-    for i in range(slots):
-        t = tracks[i]
-        if t.status == FREE or t.status == ENDED:
-            continue
-        for j in range(n):
-            if z[j, 2] <= 0.0 or z[j, 3] <= 0.0 or scores[j] < score_low:
-                continue
-            s = _similarity(t.kalman, z[j])
-            if label_of[classes[j]] != t.label:
-                s -= 0.1
-            sim[i, j] = s
-    column_of = np.full(slots, -1, np.int64)
+        labels[j] = label_of[classes[j]]
     row_of = np.full(n, -1, np.int64)
-    weak = np.zeros(n, np.uint8)
-    for j in range(n):
-        if z[j, 2] <= 0.0 or z[j, 3] <= 0.0 or scores[j] < score_low:
-            row_of[j] = slots  # as if taken: never matched, never born
-        elif scores[j] < score_high:
-            row_of[j], weak[j] = slots, 1
-    _match(sim, slots, n, 0.15, column_of, row_of)
-    for j in range(n):
-        if weak[j]:
-            row_of[j] = -1
-    _match(sim, slots, n, 0.35, column_of, row_of)
-    # 4. Update, confirm, drop.
-    for i in range(slots):
-        t = tracks[i]
-        if t.status == FREE or t.status == ENDED:
-            continue
-        j = column_of[i]
-        if j >= 0:
-            _correct(t.kalman, z[j])
-            _observe(t, z[j], clipped[j], scores[j], label_of[classes[j]], now_us)
-            if t.status == TENTATIVE and now_us - t.born_us >= probation_us:
-                t.status, t.born_now, t.first_label = CONFIRMED, 1, t.label
-                t.ordinal = header[1]
-                header[1] += 1
-        elif t.status == TENTATIVE and now_us - t.seen_us > 2 * probation_us:
-            t.status = FREE
-        else:
-            k = t.kalman
-            half_w, half_h = np.float64(k[10]) / 2.0, np.float64(k[15]) / 2.0
-            t.box[0], t.box[1] = (k[0] - half_w) / aspect, k[5] - half_h
-            t.box[2], t.box[3] = (k[0] + half_w) / aspect, k[5] + half_h
-    # 5. Births, into the lowest free slots. ENDED ones stay untouched until the next step.
+    column_of[:slots] = -1
+    _match(tracks, slots, z, scores, labels, order, good, column_of, row_of, affinity, own, now_us, last_us, p)
+    _update(tracks, header, stream, z, boxes, scores, labels, column_of, own, now_us, dt, aspect, p)
+    # Births, into the lowest free slots. ENDED ones stay untouched until the next step.
     free = 0
     for j in range(n):
-        if row_of[j] != -1 or weak[j] or scores[j] < score_new:
+        if row_of[j] >= 0 or not good[j] or scores[j] < p[SCORE_NEW] * own:
             continue
         while free < slots and tracks[free].status != FREE:
             free += 1
         if free == slots:
             if slots == tracks.shape[0]:
-                header[2] += 1
+                header[REFUSED_BIRTHS] += 1
                 continue
             slots += 1
-        t = tracks[free]
-        t.ordinal, t.born_us, t.hits, t.status, t.born_now, t.first_label = -1, now_us, 0, TENTATIVE, 0, 0
-        t.label, t.rival = label_of[classes[j]], label_of[classes[j]]
-        t.label_weight, t.rival_weight = 0.0, 0.0
-        _start(t.kalman, z[j])
-        _observe(t, z[j], clipped[j], scores[j], label_of[classes[j]], now_us)
+        bear(tracks[free], z[j], boxes[j], scores[j], labels[j], own, now_us, stream, p)
+        column_of[free] = j
     while slots > 0 and tracks[slots - 1].status == FREE:
         slots -= 1
-    header[0] = slots
+    header[SLOTS] = slots
+
+
+@kernel
+def _match(
+    tracks: Any, slots: int, z: Any, scores: Any, labels: Any, order: Any, good: Any, column_of: Any, row_of: Any,
+    affinity: Any, own: float, now_us: int, last_us: int, p: Any,
+) -> None:  # fmt: skip
+    n = order.shape[0]
+    rows, some = np.empty(slots, np.int64), np.empty(n, np.int64)
+    a, b = 0, 0
+    for i in range(slots):
+        if tracks[i].status == CONFIRMED or tracks[i].status == TENTATIVE:
+            rows[a] = i
+            a += 1
+    for q in range(n):
+        if good[order[q]] and scores[order[q]] >= p[SCORE_HIGH] * own:
+            some[b] = order[q]
+            b += 1
+    _round(
+        tracks, rows[:a], z, scores, labels, some[:b], column_of, row_of, affinity, own, now_us, p[FLOOR_HIGH], p
+    )  # fmt: skip
+    left, b = 0, 0
+    for q in range(a):
+        i = rows[q]
+        if column_of[i] < 0 and last_us - tracks[i].seen_us <= p[WEAK_AGE] * 1e6:
+            rows[left] = i
+            left += 1
+    for q in range(n):
+        s = scores[order[q]]
+        if good[order[q]] and s >= p[SCORE_LOW] * own and s < p[SCORE_HIGH] * own:
+            some[b] = order[q]
+            b += 1
+    _round(
+        tracks, rows[:left], z, scores, labels, some[:b], column_of, row_of, affinity, own, now_us, p[FLOOR_WEAK], p
+    )  # fmt: skip
+
+
+@kernel
+def _update(
+    tracks: Any, header: Any, stream: Any, z: Any, boxes: Any, scores: Any, labels: Any, column_of: Any, own: float,
+    now_us: int, dt: float, aspect: float, p: Any,
+) -> None:  # fmt: skip
+    surprise = np.zeros(4)
+    for i in range(header[SLOTS]):
+        t = tracks[i]
+        if t.status != CONFIRMED and t.status != TENTATIVE:
+            continue
+        j = column_of[i]
+        if j < 0:
+            _foresee(t, aspect)
+            continue
+        _correct(t, z[j], np.float64(scores[j]), own, surprise, p)
+        _see(t, z[j], boxes[j], scores[j], labels[j], now_us)
+        if t.status == TENTATIVE:
+            t.score_sum += scores[j]
+            doubt = max(0.0, 1.0 - np.float64(t.score_sum) / t.hits / own)
+            if now_us - t.born_us + TICK_US >= (p[PROBATION] + p[DOUBT] * doubt) * 1e6:
+                t.status, t.born_now, t.first_label = CONFIRMED, 1, t.label
+                t.ordinal = header[NEXT_ORDINAL]
+                header[NEXT_ORDINAL] += 1
+    learn(stream, surprise, dt, p)
+
+
+# ---- what others see ---------------------------------------------------------------------------------------------
 
 
 @kernel
 def publish(
-    tracks: Any, slots: int, aspect: Any, born_us: Any, ordinals: Any, boxes: Any, velocities: Any, states: Any,
-    labels: Any, scores: Any, births: Any, ends: Any,
+    tracks: Any, slots: int, aspect: float, p: Any, born_us: Any, ordinals: Any, boxes: Any, velocities: Any,
+    states: Any, labels: Any, scores: Any, births: Any, ends: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Copy the confirmed tracks into packed arrays (as `schemas.wire.TrackFrame`), by slot.
 
     Return (tracks, births, ends); `births` and `ends` receive the slots confirmed and ended in this frame.
     """
-    n, born, ended, aspect = 0, 0, 0, np.float64(aspect)
+    n, born, ended = 0, 0, 0
     for i in range(slots):
         t = tracks[i]
         if t.status == ENDED:
@@ -281,11 +597,22 @@ def publish(
         if t.born_now:
             births[born] = i
             born += 1
+        b = t.box
+        if not t.seen and (b[2] <= 0.0 or b[3] <= 0.0 or b[0] >= 1.0 or b[1] >= 1.0):
+            continue  # thought to have left the frame
         born_us[n], ordinals[n], scores[n], labels[n] = t.born_us, t.ordinal, t.score, t.label
         states[n] = 1 - t.seen
-        for c in range(4):
-            boxes[n, c] = t.box[c]
-        velocities[n, 0], velocities[n, 1] = t.kalman[1] / aspect, t.kalman[6]
+        k = t.kalman
+        share = p[PUBLISH_SMOOTH] if t.seen else 1.0
+        for c in range(2):
+            scale = aspect if c == 0 else 1.0
+            o_centre, o_half = np.float64(t.observed[c]), np.float64(t.observed[c + 2]) / 2.0
+            k_centre, k_half = np.float64(k[5 * c]), max(np.float64(k[5 * c + 10]), MIN_SIZE) / 2.0
+            centre, half = o_centre + share * (k_centre - o_centre), o_half + share * (k_half - o_half)
+            # A box sticks out of the frame only as far as its detector let it.
+            boxes[n, c] = max((centre - half) / scale, min(0.0, (o_centre - o_half) / scale))
+            boxes[n, c + 2] = min((centre + half) / scale, max(1.0, (o_centre + o_half) / scale))
+        velocities[n, 0], velocities[n, 1] = k[1] / aspect, k[6]
         n += 1
     return n, born, ended
 
@@ -293,7 +620,7 @@ def publish(
 @kernel
 def end_all(tracks: Any, header: Any) -> None:
     """End every confirmed track and forget the others; the next step frees the slots."""
-    for i in range(header[0]):
+    for i in range(header[SLOTS]):
         t = tracks[i]
         if t.status == CONFIRMED:
             t.status, t.seen, t.born_now = ENDED, 0, 0

@@ -1,31 +1,34 @@
-"""The tracker of one camera: the table and its parameters. The work is in `kernel`."""
+"""The tracker of one camera: the table and its parameters. The work is in `kernel`, or in `plain` without numba."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.tracking import kernel
-from operators.tracking.table import TRACK
+from operators.compiled import COMPILED
+from operators.tracking import kernel, plain
+from operators.tracking.config import TrackerConfig
+from operators.tracking.table import (
+    BAD_DETECTIONS,
+    HEADER_SIZE,
+    NOISE,
+    REFUSED_BIRTHS,
+    REFUSED_FRAMES,
+    SLOTS,
+    STREAM_SIZE,
+    SURPLUS_DETECTIONS,
+    TRACK,
+)
 
-
-@dataclass(frozen=True)
-class TrackerConfig:
-    """Scores are ratios, times seconds of event time.
-
-    Raising `memory_s` bridges longer occlusions and risks taking another object for the lost one; raising
-    `probation_s` hides more false detections and shows objects later.
-    """
-
-    score_high: float = 0.4
-    score_low: float = 0.1
-    score_new: float = 0.4
-    memory_s: float = 1.5
-    probation_s: float = 0.15
-    capacity: int = 512  # objects per camera; further births are refused and counted
+MAX_DETECTIONS = 1000
+"""Per frame (schemas.wire.MAX_DETECTIONS); of more, the strongest are taken."""
+MAX_EMBEDDING_DIM = 512
+"""Longer embeddings are not used: they would make a camera's state larger than a megabyte."""
+EMBEDDING_MEMORY = 0.9  # share of the past in a track's embedding at each observation
+_NO_AFFINITY = np.zeros((0, 0), np.float32)
 
 
 class Scratch:
@@ -44,64 +47,156 @@ class Scratch:
 
 
 class Tracker:
-    """Packed state of one camera's tracks. `tracks[:slots]` is the live part."""
+    """Packed state of one camera's tracks. `tracks[:slots]` is the live part.
 
-    def __init__(self, config: TrackerConfig) -> None:
+    Args:
+        config: settings.
+        compiled: use numba's kernels; by default where numba is installed. Both ways give the same bits.
+    """
+
+    def __init__(self, config: TrackerConfig, compiled: bool = COMPILED) -> None:
         self.config = config
         self.tracks: npt.NDArray[Any] = np.zeros(config.capacity, TRACK)
-        self.header = np.zeros(3, np.int64)
+        self.header = np.zeros(HEADER_SIZE, np.int64)
+        self.stream = np.zeros(STREAM_SIZE, np.float64)
         self.last_us = 0
-        self._parameters = np.array(
-            [
-                config.score_high,
-                config.score_low,
-                config.score_new,
-                round(config.memory_s * 1e6),
-                round(config.probation_s * 1e6),
-            ],
-            np.float64,
-        )
+        self._way: Any = kernel if compiled else plain
+        self._step: Callable[..., None] = self._way.step
+        self._parameters = config.vector()
+        self._column_of = np.zeros(config.capacity, np.int64)
+        self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows of length 1
+        self._embedding_model = ""
 
     @property
     def slots(self) -> int:
         """Number of slots in use, counted to the highest."""
-        return int(self.header[0])
+        return int(self.header[SLOTS])
 
     @property
     def refused_count(self) -> int:
         """Births refused because the table was full."""
-        return int(self.header[2])
+        return int(self.header[REFUSED_BIRTHS])
+
+    @property
+    def bad_count(self) -> int:
+        """Detections left out: not finite, without area, too far out of the frame, score not 0 to 1."""
+        return int(self.header[BAD_DETECTIONS])
+
+    @property
+    def surplus_count(self) -> int:
+        """Detections left out beyond MAX_DETECTIONS in a frame, the weakest ones."""
+        return int(self.header[SURPLUS_DETECTIONS])
+
+    @property
+    def refused_frame_count(self) -> int:
+        """Frames refused because their time did not lie after the last one's."""
+        return int(self.header[REFUSED_FRAMES])
 
     def step(
         self, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], classes: npt.NDArray[np.uint8],
         label_of: npt.NDArray[np.uint8], now_us: int, aspect: float,
-    ) -> None:  # fmt: skip
-        """Take one frame (arrays as `kernel.step`); `now_us` must lie after the last frame's."""
+        embeddings: npt.NDArray[Any] | None = None, embedding_model: str = "",
+    ) -> bool:  # fmt: skip
+        """Take one frame.
+
+        Args:
+            boxes, scores, classes, label_of: as `kernel.step`.
+            now_us: event time; must lie after the last frame's.
+            aspect: frame width / height.
+            embeddings: N×D appearance vectors of `embedding_model`, or None. Vectors of another model or dimension than
+                the tracks' make them forget theirs.
+
+        Returns:
+            Whether it was taken; a frame from the past is counted and changes nothing else.
+        """
+        if self.last_us and now_us <= self.last_us:
+            self.header[REFUSED_FRAMES] += 1
+            return False
         last_us = self.last_us or now_us
-        kernel.step(
-            self.tracks, self.header, boxes, scores, classes, label_of, now_us, last_us, aspect, self._parameters
-        )
+        if len(scores) > MAX_DETECTIONS:
+            strongest = np.sort(np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")[:MAX_DETECTIONS])
+            self.header[SURPLUS_DETECTIONS] += len(scores) - MAX_DETECTIONS
+            boxes, scores, classes = boxes[strongest], scores[strongest], classes[strongest]
+            embeddings = None if embeddings is None else embeddings[strongest]
+        affinity, vectors = _NO_AFFINITY, None
+        if embeddings is not None:
+            vectors = self._vectors(embeddings, embedding_model)
+            if vectors is not None and self._gallery is not None:
+                affinity = self._gallery[: self.slots] @ vectors.T
+        self._step(
+            self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._column_of, now_us,
+            last_us, aspect, self._parameters,
+        )  # fmt: skip
+        if vectors is not None:
+            self._remember(vectors)
         self.last_us = now_us
+        return True
+
+    def _vectors(self, embeddings: npt.NDArray[Any], model: str) -> npt.NDArray[np.float32] | None:
+        """Return embeddings at length 1 (rows without length or meaning: 0), or None where they cannot be used."""
+        dim = embeddings.shape[1] if embeddings.ndim == 2 else 0
+        if not 0 < dim <= MAX_EMBEDDING_DIM:
+            return None
+        if self._gallery is None or self._gallery.shape[1] != dim or self._embedding_model != model:
+            self._gallery = np.zeros((self.config.capacity, dim), np.float32)
+            self._embedding_model = model
+            self.tracks["has_embedding"] = 0
+        with np.errstate(all="ignore"):
+            v = embeddings.astype(np.float32)
+            length = np.sqrt((v * v).sum(axis=1, keepdims=True))
+            v = v / length
+        v[~np.isfinite(v).all(axis=1)] = 0.0
+        return v
+
+    def _remember(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Blend what was seen into the tracks' embeddings."""
+        assert self._gallery is not None
+        rows = np.flatnonzero(self._column_of[: self.slots] >= 0)
+        seen = vectors[self._column_of[rows]]
+        usable = seen.any(axis=1)
+        rows, seen = rows[usable], seen[usable]
+        keep = np.where(self.tracks["has_embedding"][rows] == 1, np.float32(EMBEDDING_MEMORY), np.float32(0.0))[:, None]
+        mixed = keep * self._gallery[rows] + (np.float32(1.0) - keep) * seen
+        length = np.sqrt((mixed * mixed).sum(axis=1, keepdims=True))
+        self._gallery[rows] = mixed / np.maximum(length, np.float32(1e-6))
+        self.tracks["has_embedding"][rows] = 1
 
     def publish(self, out: Scratch, aspect: float) -> tuple[int, list[int], list[int]]:
         """Fill `out` with this frame's tracks; return their number and the slots confirmed and ended in this frame."""
-        n, births, ends = kernel.publish(
-            self.tracks, self.header[0], aspect, out.born_us, out.ordinals, out.boxes, out.velocities, out.states,
-            out.labels, out.scores, out.births, out.ends,
+        n, births, ends = self._way.publish(
+            self.tracks, self.header[SLOTS], aspect, self._parameters, out.born_us, out.ordinals, out.boxes,
+            out.velocities, out.states, out.labels, out.scores, out.births, out.ends,
         )  # fmt: skip
         return n, out.births[:births].tolist() if births else [], out.ends[:ends].tolist() if ends else []
 
     def end_all(self) -> None:
         """End every track: the source is lost."""
-        kernel.end_all(self.tracks, self.header)
+        self._way.end_all(self.tracks, self.header)
 
-    def snapshot(self) -> tuple[int, bytes, bytes]:
-        """Return (last_us, header, live rows)."""
-        return self.last_us, self.header.tobytes(), self.tracks[: self.header[0]].tobytes()
+    def snapshot(self) -> tuple[int, bytes, bytes, bytes, str, bytes]:
+        """Return (last_us, header, stream, live rows, embedding model, their embeddings)."""
+        n = self.slots
+        gallery = b"" if self._gallery is None else self._gallery[:n].tobytes()
+        return (
+            self.last_us, self.header.tobytes(), self.stream.tobytes(), self.tracks[:n].tobytes(),
+            self._embedding_model, gallery,
+        )  # fmt: skip
 
-    def restore(self, last_us: int, header: bytes, rows: bytes) -> None:
+    def restore(
+        self, last_us: int, header: bytes, stream: bytes, rows: bytes, embedding_model: str = "", gallery: bytes = b""
+    ) -> None:
         """Take up a snapshot."""
         self.last_us = last_us
         self.header = np.frombuffer(header, np.int64).copy()
+        self.stream = np.frombuffer(stream, np.float64).copy()
         self.tracks = np.zeros(self.config.capacity, TRACK)
         self.tracks[: self.slots] = np.frombuffer(rows, TRACK)
+        self._embedding_model, self._gallery = embedding_model, None
+        if gallery:
+            live = np.frombuffer(gallery, np.float32).reshape(self.slots, -1)
+            self._gallery = np.zeros((self.config.capacity, live.shape[1]), np.float32)
+            self._gallery[: self.slots] = live
+
+    def liveliness(self) -> tuple[float, ...]:
+        """Return how much livelier than expected the stream is, per axis (x, y, width, height); 0 before a frame."""
+        return tuple(self.stream[NOISE:].tolist())

@@ -1,0 +1,93 @@
+"""Settings of the tracker. One set of defaults serves every scene; what differs between scenes is learnt from the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Times in seconds of event time, lengths in heights of the object's box, scores as ratios of the stream's own.
+
+    The stream's own score is the self-weighted mean of what its detector reports (fading, `score_memory_s`): about 0.9
+    for a confident detector, 0.5 for a doubtful one. Axes are in the order centre x, centre y, width, height.
+    Defaults: found on the data and by the method of `docs/adr/0007-tracking.md`.
+    """
+
+    memory_s: float = 1.5  # an unseen track is kept this long: more bridges longer occlusions and confuses more objects
+    gap_s: float = 3.0  # who was seen in the last frame lives on over a gap between frames of up to this
+    capacity: int = 512  # objects per camera; further births are refused and counted
+
+    # What of the detector is believed.
+    score_high: float = 0.6  # detections above are matched first, with every track …
+    score_low: float = 0.15  # … those above this only with tracks seen in the last `weak_age_s`, below: not at all
+    score_new: float = 0.6  # unmatched detections above become tentative tracks
+    weak_age_s: float = 0.5
+    score_memory_s: float = 10.0
+    score_floor: float = 0.4  # the stream's own score is never taken for less: a detector that sees only ghosts …
+    score_expected: float = 0.8  # … or nothing yet
+    double_iou: float = 0.7  # of two detections that overlap more, the weaker is a double and left out
+
+    # Probation: two observations, `probation_s`, and up to `doubt_s` more the weaker the scores are.
+    probation_s: float = 0.03
+    doubt_s: float = 1.0
+    tentative_gap_s: float = 0.25  # a tentative track unseen for longer is dropped
+
+    # Motion: white acceleration noise per axis, heights/s^1.5; drift of the position beside it, heights/s^0.5.
+    agility_x: float = 0.3
+    agility_y: float = 0.1
+    agility_w: float = 0.05
+    agility_h: float = 0.05
+    drift: float = 0.02
+    # Standard deviation of velocity at birth, heights/s.
+    start_x: float = 1.0
+    start_y: float = 0.2
+    start_w: float = 0.1
+    start_h: float = 0.1
+    start_noise: float = 0.5  # share of the learnt liveliness that a newborn's velocity gets
+    # Detector's error per axis, heights; weak scores widen it by up to 1 + `error_doubt`.
+    error_x: float = 0.03
+    error_y: float = 0.02
+    error_w: float = 0.06
+    error_h: float = 0.03
+    error_doubt: float = 0.5
+    # How fast and how far the liveliness of the stream is learnt (moving cameras, cars), and between what bounds.
+    noise_rate: float = 1.0
+    noise_min: float = 0.5
+    noise_max: float = 20.0
+    surprise_max: float = 6.0  # of one observation, in units of its expected variance
+    # An unseen object's velocity fades with 1/(1 + rate·Δt), its change of size faster.
+    fade_velocity: float = 0.5
+    fade_size: float = 3.0
+
+    # Similarity, 0 to 1: weighted mean of buffered IoU, closeness in the plane and likeness of shape.
+    weight_iou: float = 0.4
+    weight_distance: float = 0.4
+    weight_shape: float = 0.2
+    buffer: float = 0.3  # boxes grow by this ratio of their size on each side
+    distance_height: float = 0.5  # weight of the height's squared Mahalanobis distance beside those of x and y
+    distance_half: float = 4.0  # squared distance at which closeness has halved
+    distance_max: float = 16.0  # beyond this, and without overlap, a pair is impossible
+    height_ratio_max: float = 2.0
+    score_share: float = 0.1  # how much of the similarity hangs on the detection's score
+    cost_unseen: float = 0.15  # per second unseen
+    cost_tentative: float = 0.05
+    cost_label: float = 0.1  # other class than the track's
+    floor_high: float = 0.28  # pairs below are not matched, in the first round …
+    floor_weak: float = 0.45  # … and in the second
+    weight_embedding: float = 0.4  # cosine similarity less `embedding_even`, times this, is added
+    embedding_even: float = 0.5
+
+    publish_smooth: float = 0.3  # share of the filter in a published box; the rest is the observation
+
+    def vector(self) -> npt.NDArray[np.float64]:
+        """Return all fields in order, as `kernel` takes them."""
+        return np.array([float(getattr(self, f.name)) for f in fields(self)])
+
+
+def index(name: str) -> int:
+    """Return where a field stands in `TrackerConfig.vector`. Raises ValueError."""
+    return [f.name for f in fields(TrackerConfig)].index(name)
