@@ -81,6 +81,13 @@ class TrackerConfig:
     weight_embedding: float = 0.4  # cosine similarity less `embedding_even`, times this, is added
     embedding_even: float = 0.5
 
+    # On the ground, with a camera's pose: acceleration noise in m/s^1.5, deviation of velocity at birth in m/s, and the
+    # foot's error in heights of the box (that of the pose included).
+    ground_agility_mps: float = 1.0
+    ground_start_mps: float = 1.5
+    ground_error_x: float = 0.03
+    ground_error_y: float = 0.03
+
     publish_smooth: float = 0.3  # share of the filter in a published box; the rest is the observation
 
     def vector(self) -> npt.NDArray[np.float64]:

@@ -54,6 +54,8 @@ WEAK_AGE, DOUBLE_IOU = index("weak_age_s"), index("double_iou")
 MEMORY, GAP = index("memory_s"), index("gap_s")
 PROBATION, DOUBT, TENTATIVE_GAP = index("probation_s"), index("doubt_s"), index("tentative_gap_s")
 PUBLISH_SMOOTH = index("publish_smooth")
+GROUND_AGILITY, GROUND_START = index("ground_agility_mps"), index("ground_start_mps")
+GROUND_X, GROUND_Y = index("ground_error_x"), index("ground_error_y")
 
 SCORE_PRIOR = 0.5  # seconds of detections that the expected score counts for
 MIN_SIZE = 1e-4  # frame heights; a filter's size is never taken for less
@@ -117,6 +119,72 @@ def reach(k0: Any, k2: Any, w: Any, h: Any, widest: Any, p: Any) -> Any:
     """Return how far along x a detection's centre may lie from a track's so that the pair can be possible."""
     r = p[ERROR] * p[HEIGHT_RATIO_MAX] * h * (1.0 + p[ERROR_DOUBT])
     return np.maximum((0.5 + p[BUFFER]) * (w + widest), np.sqrt(p[DISTANCE_MAX] * (k2 + r * r)))
+
+
+@kernel
+def on_ground(x: Any, y: Any, zh: Any, g: Any, error_x: Any, error_y: Any) -> Any:
+    """Return where a foot stands: x, y (m), variances xx, xy, yy (m²), and the third coordinate: ≤ 0 is no ground.
+
+    Args:
+        x, y: the foot in frame heights.
+        zh: the box's height.
+        g: `ground.image_to_ground`.
+        error_x, error_y: the foot's standard deviation, in heights of the box.
+    """
+    third = g[6] * x + g[7] * y + g[8]
+    gx, gy = (g[0] * x + g[1] * y + g[2]) / third, (g[3] * x + g[4] * y + g[5]) / third
+    xu, xv = (g[0] - gx * g[6]) / third, (g[1] - gx * g[7]) / third
+    yu, yv = (g[3] - gy * g[6]) / third, (g[4] - gy * g[7]) / third
+    ru, rv = error_x * zh, error_y * zh
+    ru, rv = ru * ru, rv * rv
+    return gx, gy, xu * xu * ru + xv * xv * rv, xu * yu * ru + xv * yv * rv, yu * yu * ru + yv * yv * rv, third
+
+
+@kernel
+def ground_predicted(s: Any, q: Any, dt: Any) -> Any:
+    """Return state and covariance (as TRACK's `ground`) after `dt` seconds; `q` is the acceleration's density, m²/s³."""
+    x, y, vx, vy, xx, xy, x_vx, x_vy, yy, y_vx, y_vy, vx_vx, vx_vy, vy_vy = s
+    q1, q2, q3 = q * dt, q * dt * dt / 2.0, q * dt * dt * dt / 3.0
+    return (
+        x + vx * dt, y + vy * dt, vx, vy,
+        xx + dt * (2.0 * x_vx + dt * vx_vx) + q3,
+        xy + dt * (x_vy + y_vx + dt * vx_vy),
+        x_vx + dt * vx_vx + q2,
+        x_vy + dt * vx_vy,
+        yy + dt * (2.0 * y_vy + dt * vy_vy) + q3,
+        y_vx + dt * vx_vy,
+        y_vy + dt * vy_vy + q2,
+        vx_vx + q1, vx_vy, vy_vy + q1,
+    )  # fmt: skip
+
+
+@kernel
+def ground_distance(s: Any, gx: Any, gy: Any, rxx: Any, rxy: Any, ryy: Any) -> Any:
+    """Return the squared Mahalanobis distance of an observation."""
+    sxx, sxy, syy = s[4] + rxx, s[5] + rxy, s[8] + ryy
+    ex, ey = gx - s[0], gy - s[1]
+    return (syy * ex * ex - 2.0 * sxy * ex * ey + sxx * ey * ey) / (sxx * syy - sxy * sxy)
+
+
+@kernel
+def ground_corrected(s: Any, gx: Any, gy: Any, rxx: Any, rxy: Any, ryy: Any) -> Any:
+    """Return state and covariance after an observation."""
+    x, y, vx, vy, xx, xy, x_vx, x_vy, yy, y_vx, y_vy, vx_vx, vx_vy, vy_vy = s
+    sxx, sxy, syy = xx + rxx, xy + rxy, yy + ryy
+    det = sxx * syy - sxy * sxy
+    ixx, ixy, iyy = syy / det, -sxy / det, sxx / det
+    ex, ey = gx - x, gy - y
+    ax, bx = xx * ixx + xy * ixy, xx * ixy + xy * iyy  # gains of x on both errors, then of y, vx, vy
+    ay, by = xy * ixx + yy * ixy, xy * ixy + yy * iyy
+    au, bu = x_vx * ixx + y_vx * ixy, x_vx * ixy + y_vx * iyy
+    aw, bw = x_vy * ixx + y_vy * ixy, x_vy * ixy + y_vy * iyy
+    return (
+        x + ax * ex + bx * ey, y + ay * ex + by * ey, vx + au * ex + bu * ey, vy + aw * ex + bw * ey,
+        xx - (ax * xx + bx * xy), xy - (ax * xy + bx * yy),
+        x_vx - (ax * x_vx + bx * y_vx), x_vy - (ax * x_vy + bx * y_vy),
+        yy - (ay * xy + by * yy), y_vx - (ay * x_vx + by * y_vx), y_vy - (ay * x_vy + by * y_vy),
+        vx_vx - (au * x_vx + bu * y_vx), vx_vy - (au * x_vy + bu * y_vy), vy_vy - (aw * x_vy + bw * y_vy),
+    )  # fmt: skip
 
 
 # ---- checking ----------------------------------------------------------------------------------------------------
@@ -284,7 +352,7 @@ def _leave_out_doubles(z: Any, scores: Any, order: Any, good: Any, p: Any) -> No
 
 
 @kernel
-def _age(t: Any, stream: Any, now_us: int, last_us: int, p: Any) -> None:
+def _age(t: Any, stream: Any, ground: Any, now_us: int, last_us: int, p: Any) -> None:
     """End or free a track that was unseen for too long, move others to now."""
     if t.status == ENDED:
         t.status = FREE
@@ -309,12 +377,50 @@ def _age(t: Any, stream: Any, now_us: int, last_us: int, p: Any) -> None:
             np.float64(k[o]), np.float64(k[o + 1]), np.float64(k[o + 2]), np.float64(k[o + 3]), np.float64(k[o + 4]),
             p[AGILITY + c] * stream[NOISE + c] * height, p[DRIFT] * height, dt,
         )  # fmt: skip
+    if ground.shape[0] and t.has_ground:
+        agility = p[GROUND_AGILITY] * max(1.0, stream[NOISE])
+        _keep_ground(t, ground_predicted(_ground(t), agility * agility, dt))
+
+
+@kernel
+def _ground(t: Any) -> Any:
+    g = t.ground
+    return (
+        np.float64(g[0]), np.float64(g[1]), np.float64(g[2]), np.float64(g[3]), np.float64(g[4]), np.float64(g[5]),
+        np.float64(g[6]), np.float64(g[7]), np.float64(g[8]), np.float64(g[9]), np.float64(g[10]), np.float64(g[11]),
+        np.float64(g[12]), np.float64(g[13]),
+    )  # fmt: skip
+
+
+@kernel
+def _keep_ground(t: Any, s: Any) -> None:
+    for c in range(14):
+        t.ground[c] = s[c]
+
+
+@kernel
+def _foot(z: Any, ground: Any, p: Any) -> Any:
+    return on_ground(z[0], z[1] + z[3] / 2.0, z[3], ground, p[GROUND_X], p[GROUND_Y])
+
+
+@kernel
+def _stand(t: Any, z: Any, ground: Any, p: Any) -> None:
+    """Take an observation's foot into the track's place on the ground."""
+    gx, gy, rxx, rxy, ryy, third = _foot(z, ground, p)
+    if not third > 0.0:
+        t.has_ground = 0  # above the horizon: the pose or the box is wrong
+    elif t.has_ground:
+        _keep_ground(t, ground_corrected(_ground(t), gx, gy, rxx, rxy, ryy))
+    else:
+        vv = p[GROUND_START] * p[GROUND_START]
+        _keep_ground(t, (gx, gy, 0.0, 0.0, rxx, rxy, 0.0, 0.0, ryy, 0.0, 0.0, vv, 0.0, vv))
+        t.has_ground = 1
 
 
 @kernel
 def _round(
     tracks: Any, rows: Any, z: Any, scores: Any, labels: Any, order: Any, column_of: Any, row_of: Any, affinity: Any,
-    own: float, now_us: int, floor: float, p: Any,
+    ground: Any, own: float, now_us: int, floor: float, p: Any,
 ) -> None:  # fmt: skip
     """Match `rows` (slots) with the detections in `order` (by x), and note it in `column_of` and `row_of`."""
     n, m = rows.shape[0], order.shape[0]
@@ -323,6 +429,9 @@ def _round(
     widest = 0.0
     for b in range(m):
         widest = max(widest, z[order[b], 2])
+    feet = np.empty((m if ground.shape[0] else 0, 6))
+    for b in range(feet.shape[0]):
+        feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4], feet[b, 5] = _foot(z[order[b]], ground, p)
     starts = np.zeros(n + 1, np.int64)
     columns, costs = np.empty(4 * m + 4 * n, np.int64), np.empty(4 * m + 4 * n, np.float64)
     e = 0
@@ -357,6 +466,10 @@ def _round(
                 + dy * dy / (pp_y + variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT]))
                 + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
             )
+            if feet.shape[0] and t.has_ground and feet[b, 5] > 0.0:
+                d2 = ground_distance(
+                    _ground(t), feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4]
+                ) + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
             iou = overlap(x, y, w, h, z[j, 0], z[j, 1], z[j, 2], zh, 0.5 + p[BUFFER])
             if d2 > p[DISTANCE_MAX] and iou < IOU_MIN:
                 continue
@@ -461,7 +574,7 @@ def bear(
 @kernel
 def step(
     tracks: Any, header: Any, stream: Any, boxes: Any, scores: Any, classes: Any, label_of: Any, affinity: Any,
-    column_of: Any, now_us: int, last_us: int, aspect: float, p: Any,
+    ground: Any, column_of: Any, now_us: int, last_us: int, aspect: float, p: Any,
 ) -> None:  # fmt: skip
     """Advance the table by one frame, in place.
 
@@ -471,6 +584,7 @@ def step(
         boxes, scores, classes: N×4 float32 ratios, N float32, N uint8; may be read-only.
         label_of: uint8, the camera's own label index for each of the message's.
         affinity: float32 slots × N, cosine similarity of appearance; 0×0 without.
+        ground: `ground.image_to_ground`; empty without a pose.
         column_of: int64, one per slot, set to the detection seen by the slot's track in this frame or −1.
         now_us, last_us: event time of this frame and of the one before.
         aspect: frame width / height.
@@ -481,7 +595,7 @@ def step(
     if stream[NOISE] == 0.0:
         stream[NOISE:] = 1.0
     for i in range(slots):
-        _age(tracks[i], stream, now_us, last_us, p)
+        _age(tracks[i], stream, ground, now_us, last_us, p)
     z, good = np.empty((n, 4)), np.empty(n, np.uint8)
     header[BAD_DETECTIONS] += _observe_frame(boxes, scores, aspect, z, good)
     own = own_score(stream, scores, good, dt, p)
@@ -492,8 +606,8 @@ def step(
         labels[j] = label_of[classes[j]]
     row_of = np.full(n, -1, np.int64)
     column_of[:slots] = -1
-    _match(tracks, slots, z, scores, labels, order, good, column_of, row_of, affinity, own, now_us, last_us, p)
-    _update(tracks, header, stream, z, boxes, scores, labels, column_of, own, now_us, dt, aspect, p)
+    _match(tracks, slots, z, scores, labels, order, good, column_of, row_of, affinity, ground, own, now_us, last_us, p)
+    _update(tracks, header, stream, z, boxes, scores, labels, column_of, ground, own, now_us, dt, aspect, p)
     # Births, into the lowest free slots. ENDED ones stay untouched until the next step.
     free = 0
     for j in range(n):
@@ -507,6 +621,8 @@ def step(
                 continue
             slots += 1
         bear(tracks[free], z[j], boxes[j], scores[j], labels[j], own, now_us, stream, p)
+        if ground.shape[0]:
+            _stand(tracks[free], z[j], ground, p)
         column_of[free] = j
     while slots > 0 and tracks[slots - 1].status == FREE:
         slots -= 1
@@ -516,7 +632,7 @@ def step(
 @kernel
 def _match(
     tracks: Any, slots: int, z: Any, scores: Any, labels: Any, order: Any, good: Any, column_of: Any, row_of: Any,
-    affinity: Any, own: float, now_us: int, last_us: int, p: Any,
+    affinity: Any, ground: Any, own: float, now_us: int, last_us: int, p: Any,
 ) -> None:  # fmt: skip
     n = order.shape[0]
     rows, some = np.empty(slots, np.int64), np.empty(n, np.int64)
@@ -530,7 +646,7 @@ def _match(
             some[b] = order[q]
             b += 1
     _round(
-        tracks, rows[:a], z, scores, labels, some[:b], column_of, row_of, affinity, own, now_us, p[FLOOR_HIGH], p
+        tracks, rows[:a], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, p[FLOOR_HIGH], p
     )  # fmt: skip
     left, b = 0, 0
     for q in range(a):
@@ -544,14 +660,14 @@ def _match(
             some[b] = order[q]
             b += 1
     _round(
-        tracks, rows[:left], z, scores, labels, some[:b], column_of, row_of, affinity, own, now_us, p[FLOOR_WEAK], p
+        tracks, rows[:left], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, p[FLOOR_WEAK], p
     )  # fmt: skip
 
 
 @kernel
 def _update(
-    tracks: Any, header: Any, stream: Any, z: Any, boxes: Any, scores: Any, labels: Any, column_of: Any, own: float,
-    now_us: int, dt: float, aspect: float, p: Any,
+    tracks: Any, header: Any, stream: Any, z: Any, boxes: Any, scores: Any, labels: Any, column_of: Any, ground: Any,
+    own: float, now_us: int, dt: float, aspect: float, p: Any,
 ) -> None:  # fmt: skip
     surprise = np.zeros(4)
     for i in range(header[SLOTS]):
@@ -564,6 +680,8 @@ def _update(
             continue
         _correct(t, z[j], np.float64(scores[j]), own, surprise, p)
         _see(t, z[j], boxes[j], scores[j], labels[j], now_us)
+        if ground.shape[0]:
+            _stand(t, z[j], ground, p)
         if t.status == TENTATIVE:
             t.score_sum += scores[j]
             doubt = max(0.0, 1.0 - np.float64(t.score_sum) / t.hits / own)

@@ -37,28 +37,33 @@ def _formula(function: Any) -> Any:
 
 predicted, variance, corrected = _formula(k.predicted), _formula(k.variance), _formula(k.corrected)
 overlap, likeness, reach = _formula(k.overlap), _formula(k.likeness), _formula(k.reach)
+on_ground, ground_predicted = _formula(k.on_ground), _formula(k.ground_predicted)
+ground_distance, ground_corrected = _formula(k.ground_distance), _formula(k.ground_corrected)
 assign, learn = _formula(k.assign), _formula(k.learn)
 
 
 def step(
     tracks: Any, header: Any, stream: Any, boxes: Any, scores: Any, classes: Any, label_of: Any, affinity: Any,
-    column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
+    ground: Any, column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
 ) -> None:  # fmt: skip
     """Do what `kernel.step` does."""
     with np.errstate(all="ignore"):
-        _step(tracks, header, stream, boxes, scores, classes, label_of, affinity, column_of, now_us, last_us, aspect, p)
+        _step(
+            tracks, header, stream, boxes, scores, classes, label_of, affinity, ground, column_of, now_us, last_us,
+            aspect, p,
+        )  # fmt: skip
 
 
 def _step(
     tracks: Any, header: Any, stream: Any, boxes: Any, scores: Any, classes: Any, label_of: Any, affinity: Any,
-    column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
+    ground: Any, column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
 ) -> None:  # fmt: skip
     slots, n = int(header[SLOTS]), len(scores)
     dt = (now_us - last_us) * 1e-6
     if stream[NOISE] == 0.0:
         stream[NOISE:] = 1.0
     if slots:
-        _age(tracks[:slots], stream, now_us, last_us, dt, p)
+        _age(tracks[:slots], stream, ground, now_us, last_us, dt, p)
     z, good = _observe_frame(boxes, scores, aspect)
     header[BAD_DETECTIONS] += n - int(np.count_nonzero(good))
     own = _own_score(stream, scores, good, dt, p)
@@ -67,24 +72,24 @@ def _step(
     labels = label_of[classes]
     row_of = np.full(n, -1, np.int64)
     column_of[:slots] = -1
+    frame = _Frame(z, scores.astype(np.float64), labels, affinity, ground, own, now_us, p)
     if slots:
-        frame = _Frame(z, scores.astype(np.float64), labels, affinity, own, now_us, p)
         _match(tracks[:slots], frame, order, good, column_of, row_of, last_us)
         _update(tracks[:slots], header, stream, frame, boxes, column_of, dt, aspect)
-    _bear(tracks, header, stream, z, boxes, scores, labels, column_of, (row_of < 0) & good, own, now_us, p)
+    _bear(tracks, header, stream, frame, boxes, scores, column_of, (row_of < 0) & good)
 
 
 class _Frame:
     """What all of a frame's functions need."""
 
     def __init__(
-        self, z: F64, scores: F64, labels: Any, affinity: Any, own: float, now_us: int, p: F64
+        self, z: F64, scores: F64, labels: Any, affinity: Any, ground: F64, own: float, now_us: int, p: F64
     ) -> None:
-        self.z, self.scores, self.labels, self.affinity = z, scores, labels, affinity
+        self.z, self.scores, self.labels, self.affinity, self.ground = z, scores, labels, affinity, ground
         self.own, self.now_us, self.p = own, now_us, p
 
 
-def _age(tracks: Any, stream: F64, now_us: int, last_us: int, dt: float, p: F64) -> None:
+def _age(tracks: Any, stream: F64, ground: F64, now_us: int, last_us: int, dt: float, p: F64) -> None:
     status = tracks["status"]
     status[status == ENDED] = FREE
     unseen_us, in_last = now_us - tracks["seen_us"], tracks["seen_us"] == last_us
@@ -107,6 +112,41 @@ def _age(tracks: Any, stream: F64, now_us: int, last_us: int, dt: float, p: F64)
         wide[..., 0], wide[..., 1], wide[..., 2], wide[..., 3], wide[..., 4], agility, p[k.DRIFT] * height, dt
     )
     tracks["kalman"][rows] = f.reshape(-1, 20)
+    if len(ground):
+        stood = rows[tracks["has_ground"][rows] == 1]
+        mps = p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
+        _keep_ground(tracks, stood, ground_predicted(_ground(tracks[stood]), mps * mps, dt))
+
+
+def _ground(t: Any) -> Any:
+    return tuple(t["ground"].astype(np.float64).T)
+
+
+def _keep_ground(tracks: Any, rows: Any, state: Any) -> None:
+    tracks["ground"][rows] = np.stack(state, axis=1)
+
+
+def _foot(z: F64, frame: _Frame) -> Any:
+    p = frame.p
+    return on_ground(z[:, 0], z[:, 1] + z[:, 3] / 2.0, z[:, 3], frame.ground, p[k.GROUND_X], p[k.GROUND_Y])
+
+
+def _stand(tracks: Any, rows: Any, z: F64, frame: _Frame) -> None:
+    gx, gy, rxx, rxy, ryy, third = _foot(z, frame)
+    below = third > 0.0
+    tracks["has_ground"][rows[~below]] = 0
+    old = below & (tracks["has_ground"][rows] == 1)
+    _keep_ground(
+        tracks, rows[old],
+        ground_corrected(_ground(tracks[rows[old]]), gx[old], gy[old], rxx[old], rxy[old], ryy[old]),
+    )  # fmt: skip
+    new = below & ~old
+    o = np.zeros(int(np.count_nonzero(new)))
+    vv = o + frame.p[k.GROUND_START] * frame.p[k.GROUND_START]
+    _keep_ground(
+        tracks, rows[new], (gx[new], gy[new], o, o, rxx[new], rxy[new], o, o, ryy[new], o, o, vv, o, vv)
+    )  # fmt: skip
+    tracks["has_ground"][rows[new]] = 1
 
 
 def _observe_frame(boxes: Any, scores: Any, aspect: float) -> tuple[F64, npt.NDArray[np.bool_]]:
@@ -229,6 +269,12 @@ def _candidates(t: Any, rows: Any, order: Any, frame: _Frame, floor: float) -> t
         + dy * dy / (ft[7] + variance(p[k.ERROR + 1], zh, score, own, doubt))
         + p[k.DISTANCE_HEIGHT] * dh * dh / (ft[17] + variance(p[k.ERROR + 3], zh, score, own, doubt))
     )
+    if len(frame.ground):
+        feet = _foot(zt.T, frame)
+        there = (t["has_ground"][a] == 1) & (feet[5] > 0.0)
+        apart = ground_distance(tuple(t["ground"].astype(np.float64)[a].T), *feet[:5])
+        height = p[k.DISTANCE_HEIGHT] * dh * dh / (ft[17] + variance(p[k.ERROR + 3], zh, score, own, doubt))
+        d2 = np.where(there, apart + height, d2)
     iou = overlap(ft[0], ft[5], wa, ha, zt[0], zt[1], zt[2], zh, 0.5 + p[k.BUFFER])
     cost = p[k.COST_UNSEEN] * ((frame.now_us - t["seen_us"]) * 1e-6)
     cost = cost + np.where(t["status"] == TENTATIVE, p[k.COST_TENTATIVE], 0.0)
@@ -253,6 +299,8 @@ def _update(
         columns = column_of[rows]
         surprise = _correct(tracks, rows, columns, frame)
         _see(tracks, rows, columns, frame, boxes)
+        if len(frame.ground):
+            _stand(tracks, rows, frame.z[columns], frame)
         _confirm(tracks, rows, columns, header, frame)
     learn(stream, surprise, dt, frame.p)
 
@@ -330,18 +378,19 @@ def _confirm(tracks: Any, rows: Any, columns: Any, header: Any, frame: _Frame) -
 
 
 def _bear(
-    tracks: Any, header: Any, stream: F64, z: F64, boxes: Any, scores: Any, labels: Any, column_of: Any, unmatched: Any,
-    own: float, now_us: int, p: F64,
+    tracks: Any, header: Any, stream: F64, frame: _Frame, boxes: Any, scores: Any, column_of: Any, unmatched: Any
 ) -> None:  # fmt: skip
     slots = int(header[SLOTS])
-    newborn = np.flatnonzero(unmatched & ~(scores < p[k.SCORE_NEW] * own))
+    newborn = np.flatnonzero(unmatched & ~(scores < frame.p[k.SCORE_NEW] * frame.own))
     if len(newborn):
         free = np.flatnonzero(tracks["status"][:slots] == FREE)[: len(newborn)]
         beyond = np.arange(slots, min(slots + len(newborn) - len(free), len(tracks)))
         into = np.concatenate([free, beyond])
         header[REFUSED_BIRTHS] += len(newborn) - len(into)
         newborn = newborn[: len(into)]
-        _start(tracks, into, newborn, stream, z, boxes, scores, labels, own, now_us, p)
+        _start(tracks, into, newborn, stream, frame, boxes, scores)
+        if len(frame.ground):
+            _stand(tracks, into, frame.z[newborn], frame)
         column_of[into] = newborn
         slots += len(beyond)
     lives = np.flatnonzero(tracks["status"][:slots] != FREE)
@@ -349,23 +398,22 @@ def _bear(
 
 
 def _start(
-    tracks: Any, rows: Any, columns: Any, stream: F64, z: F64, boxes: Any, scores: Any, labels: Any, own: float,
-    now_us: int, p: F64,
+    tracks: Any, rows: Any, columns: Any, stream: F64, frame: _Frame, boxes: Any, scores: Any
 ) -> None:  # fmt: skip
-    t = tracks[rows]
-    t["ordinal"], t["born_us"], t["hits"], t["status"], t["born_now"], t["first_label"] = -1, now_us, 1, TENTATIVE, 0, 0
-    t["label"] = t["rival"] = labels[columns]
+    t, z, p = tracks[rows], frame.z[columns], frame.p
+    t["ordinal"], t["born_us"], t["hits"], t["status"] = -1, frame.now_us, 1, TENTATIVE
+    t["born_now"], t["first_label"] = 0, 0
+    t["label"] = t["rival"] = frame.labels[columns]
     t["label_weight"], t["rival_weight"] = np.minimum(scores[columns], np.float32(10.0)), 0.0
     t["score_sum"] = t["score"] = scores[columns]
-    t["has_embedding"], t["has_ground"], t["seen"], t["seen_us"] = 0, 0, 1, now_us
-    t["observed"] = z[columns]
+    t["has_embedding"], t["has_ground"], t["seen"], t["seen_us"] = 0, 0, 1, frame.now_us
+    t["observed"] = z
     t["box"] = np.minimum(np.maximum(boxes[columns], np.float32(0.0)), np.float32(1.0))
-    height = z[columns, 3:4]
+    height, score = z[:, 3:4], frame.scores[columns][:, None]
     v = p[k.START : k.START + 4] * height * np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4])
     f = np.zeros((len(rows), 4, 5), np.float32)
-    f[..., 0], f[..., 4] = z[columns], v * v
-    score = scores[columns].astype(np.float64)[:, None]
-    f[..., 2] = variance(p[k.ERROR : k.ERROR + 4], height, score, own, p[k.ERROR_DOUBT])
+    f[..., 0], f[..., 4] = z, v * v
+    f[..., 2] = variance(p[k.ERROR : k.ERROR + 4], height, score, frame.own, p[k.ERROR_DOUBT])
     t["kalman"] = f.reshape(-1, 20)
     tracks[rows] = t
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from operators.compiled import COMPILED
 from operators.tracking import kernel, plain
 from operators.tracking.config import TrackerConfig
+from operators.tracking.ground import NO_GROUND, Pose, image_to_ground
 from operators.tracking.table import (
     BAD_DETECTIONS,
     HEADER_SIZE,
@@ -51,10 +52,11 @@ class Tracker:
 
     Args:
         config: settings.
+        pose: of the camera; with it, association happens on the ground as well, and `ground` of a track is set.
         compiled: use numba's kernels; by default where numba is installed. Both ways give the same bits.
     """
 
-    def __init__(self, config: TrackerConfig, compiled: bool = COMPILED) -> None:
+    def __init__(self, config: TrackerConfig, compiled: bool = COMPILED, pose: Pose | None = None) -> None:
         self.config = config
         self.tracks: npt.NDArray[Any] = np.zeros(config.capacity, TRACK)
         self.header = np.zeros(HEADER_SIZE, np.int64)
@@ -63,6 +65,7 @@ class Tracker:
         self._way: Any = kernel if compiled else plain
         self._step: Callable[..., None] = self._way.step
         self._parameters = config.vector()
+        self._pose, self._ground, self._height_px = pose, NO_GROUND, -1.0
         self._column_of = np.zeros(config.capacity, np.int64)
         self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows of length 1
         self._embedding_model = ""
@@ -95,7 +98,7 @@ class Tracker:
     def step(
         self, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], classes: npt.NDArray[np.uint8],
         label_of: npt.NDArray[np.uint8], now_us: int, aspect: float,
-        embeddings: npt.NDArray[Any] | None = None, embedding_model: str = "",
+        embeddings: npt.NDArray[Any] | None = None, embedding_model: str = "", height_px: float = 0.0,
     ) -> bool:  # fmt: skip
         """Take one frame.
 
@@ -106,6 +109,8 @@ class Tracker:
             embeddings: N×D appearance vectors of `embedding_model`, or None. Vectors of another model or dimension than
                 the tracks' make them forget theirs.
 
+            height_px: of the frame; the pose needs it. 0: twice the principal point's.
+
         Returns:
             Whether it was taken; a frame from the past is counted and changes nothing else.
         """
@@ -113,6 +118,8 @@ class Tracker:
             self.header[REFUSED_FRAMES] += 1
             return False
         last_us = self.last_us or now_us
+        if self._pose is not None and height_px != self._height_px:
+            self._ground, self._height_px = image_to_ground(self._pose, height_px), height_px
         if len(scores) > MAX_DETECTIONS:
             strongest = np.sort(np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")[:MAX_DETECTIONS])
             self.header[SURPLUS_DETECTIONS] += len(scores) - MAX_DETECTIONS
@@ -124,8 +131,8 @@ class Tracker:
             if vectors is not None and self._gallery is not None:
                 affinity = self._gallery[: self.slots] @ vectors.T
         self._step(
-            self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._column_of, now_us,
-            last_us, aspect, self._parameters,
+            self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._ground, self._column_of,
+            now_us, last_us, aspect, self._parameters,
         )  # fmt: skip
         if vectors is not None:
             self._remember(vectors)
