@@ -20,6 +20,9 @@ from schemas.wire import Label, Name
 
 MAX_FILE_BYTES = 1 << 20
 MAX_SCALAR_CHARS = 4096
+MAX_POSE_NUMBER = 1e9
+ROTATION_TOLERANCE = 1e-2  # poses are printed with five decimals or fewer
+MIN_HEIGHT_MM = 10.0
 ANCHORS = (
     "top_left", "top_center", "top_right",
     "center_left", "center", "center_right",
@@ -125,6 +128,18 @@ class Detector(_Base, kw_only=True, frozen=True):
     require_accelerator: bool = False
 
 
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
+
+
+class Pose(_Base, kw_only=True, frozen=True):
+    """Where a camera stands: a point X (mm) of the site is seen at the pixel K (R X + T) / depth; the floor is z = 0."""
+
+    rotation: Matrix  # R
+    translation_mm: Vector  # T
+    intrinsic: Matrix  # K, pixels of the frame
+
+
 class Camera(_Base, kw_only=True, frozen=True):
     """One camera: its source, its detector and what is measured in its view."""
 
@@ -133,7 +148,9 @@ class Camera(_Base, kw_only=True, frozen=True):
     sampling: Sampling = Sampling()
     detector: Detector = Detector()
     silence_s: PositiveSeconds = 10.0  # no frame for this long (of the cluster's clock): source lost
-    track_memory_s: PositiveSeconds = 1.5  # an unseen object's track is kept this long
+    tracker: Literal["default", "sort"] = "default"  # sort: the simple baseline to compare with
+    track_memory_s: PositiveSeconds = 3.0  # an unseen object's track is kept this long
+    pose: Pose | None = None  # with it, objects are followed on the floor, in metres
     zones: Annotated[tuple[Zone, ...], Meta(max_length=32)] = ()
     tripwires: Annotated[tuple[Tripwire, ...], Meta(max_length=32)] = ()
     rules: Annotated[tuple[AnyRule, ...], Meta(max_length=64)] = ()
@@ -240,6 +257,8 @@ def _check_camera(source: str, path: str, camera: Camera) -> None:
     _check_distinct(source, f"{path}.zones", [z.id for z in camera.zones])
     _check_distinct(source, f"{path}.tripwires", [w.id for w in camera.tripwires])
     _check_distinct(source, f"{path}.rules", [r.id for r in camera.rules])
+    if camera.pose:
+        _check_pose(source, f"{path}.pose", camera.pose)
     for i, zone in enumerate(camera.zones):
         _check_polygon(source, f"{path}.zones[{i}].polygon", zone.polygon)
     for i, wire in enumerate(camera.tripwires):
@@ -250,6 +269,38 @@ def _check_camera(source: str, path: str, camera: Camera) -> None:
             raise SettingsError(
                 source, f"{path}.rules[{i}].zone", f"no zone {rule.zone!r} in this camera (has: {sorted(zones)})"
             )
+
+
+def _check_pose(source: str, path: str, pose: Pose) -> None:
+    numbers = [*pose.translation_mm, *(x for row in (*pose.rotation, *pose.intrinsic) for x in row)]
+    if not all(math.isfinite(x) and abs(x) <= MAX_POSE_NUMBER for x in numbers):
+        raise SettingsError(source, path, f"expected finite numbers up to {MAX_POSE_NUMBER:g}")
+    r = pose.rotation
+    for i in range(3):
+        for j in range(3):
+            product = sum(r[i][k] * r[j][k] for k in range(3))
+            if abs(product - (i == j)) > ROTATION_TOLERANCE:
+                raise SettingsError(
+                    source, f"{path}.rotation",
+                    f"expected R·Rᵀ = 1, rows {i} and {j} give {product:.4g}: three rows at right angles, each of length 1",
+                )  # fmt: skip
+    determinant = sum(
+        r[0][i] * (r[1][(i + 1) % 3] * r[2][(i + 2) % 3] - r[1][(i + 2) % 3] * r[2][(i + 1) % 3]) for i in range(3)
+    )
+    if determinant < 0:
+        raise SettingsError(source, f"{path}.rotation", "expected determinant +1, got −1: a mirror, not a rotation")
+    k = pose.intrinsic
+    if not (k[0][0] > 0 and k[1][1] > 0 and k[1][2] > 0 and k[1][0] == 0 and k[2] == (0, 0, 1)):
+        raise SettingsError(
+            source, f"{path}.intrinsic",
+            f"expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with fx, fy, cy > 0, got {[list(row) for row in k]}",
+        )  # fmt: skip
+    # The camera's centre is −Rᵀ T; from a height of 0 the floor is a line.
+    height_mm = -sum(r[i][2] * pose.translation_mm[i] for i in range(3))
+    if abs(height_mm) < MIN_HEIGHT_MM:
+        raise SettingsError(
+            source, path, f"expected a camera at least {MIN_HEIGHT_MM:g} mm above the floor (z = 0), got {height_mm:.1f} mm"
+        )
 
 
 def _check_distinct(source: str, path: str, names: list[str]) -> None:

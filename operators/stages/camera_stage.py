@@ -18,7 +18,7 @@ from operators.intake import Intake
 from operators.intake.intake import Ready, Refused
 from operators.stages import camera_figures as figures
 from operators.stages.stage import Input, KeyLogic, Output
-from operators.tracking import Scratch, Tracker, TrackerConfig
+from operators.tracking import Scratch, Tracker, TrackerConfig, tracker_config
 from operators.tracking.kernel import check
 from operators.tripwires import Crossing, Tripwires
 from operators.windows import Report, Windows
@@ -165,15 +165,15 @@ class CameraLogic:
         self._camera = camera
         self.silence_ms = round(camera.silence_s * 1000)
         self._scratch = scratch
-        config = TrackerConfig(memory_s=camera.track_memory_s)
+        config = tracker_config(camera.tracker, camera.track_memory_s)
         self._intake = Intake()
-        self._tracker = Tracker(config)
+        self._tracker = Tracker(config, pose=camera.pose)
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
         self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
         self._zones = Zones(camera.zones, self._alerts.dwell_rules(), config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
-        waits = [camera.track_memory_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
+        waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
@@ -248,7 +248,10 @@ class CameraLogic:
         windows, tracker = self._windows, self._tracker
         windows.open_at(now_us)
         boxes, scores, classes = _arrays(f)
-        tracker.step(boxes, scores, classes, self._map_labels(f.labels), now_us, aspect)
+        tracker.step(
+            boxes, scores, classes, self._map_labels(f.labels), now_us, aspect, _embeddings(f), f.embedding_model,
+            f.height_px,
+        )  # fmt: skip
         n, births, ends = tracker.publish(self._scratch, aspect)
         visits = self._zones.step(tracker.tracks, tracker.slots, now_us)
         crossings = self._tripwires.step(tracker.tracks, tracker.slots, aspect, now_us)
@@ -483,3 +486,7 @@ class CameraLogic:
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:
     boxes = np.frombuffer(f.boxes, "<f4").reshape(-1, 4)
     return boxes, np.frombuffer(f.scores, "<f4"), np.frombuffer(f.classes, np.uint8)
+
+
+def _embeddings(f: DetectionFrame) -> Any:
+    return np.frombuffer(f.embeddings, "<f2").reshape(-1, f.embedding_dim) if f.embeddings else None
