@@ -290,7 +290,7 @@ def _check_pose(source: str, path: str, pose: Pose) -> None:
     if determinant < 0:
         raise SettingsError(source, f"{path}.rotation", "expected determinant +1, got −1: a mirror, not a rotation")
     k = pose.intrinsic
-    if not (k[0][0] > 0 and k[1][1] > 0 and k[1][2] > 0 and k[1][0] == 0 and k[2] == (0, 0, 1)):
+    if not (k[0][0] > 0 and k[1][1] > 0 and k[1][2] > 0 and k[1][0] == 0 and list(k[2]) == [0, 0, 1]):
         raise SettingsError(
             source, f"{path}.intrinsic",
             f"expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with fx, fy, cy > 0, got {[list(row) for row in k]}",
@@ -299,7 +299,9 @@ def _check_pose(source: str, path: str, pose: Pose) -> None:
     height_mm = -sum(r[i][2] * pose.translation_mm[i] for i in range(3))
     if abs(height_mm) < MIN_HEIGHT_MM:
         raise SettingsError(
-            source, path, f"expected a camera at least {MIN_HEIGHT_MM:g} mm above the floor (z = 0), got {height_mm:.1f} mm"
+            source,
+            path,
+            f"expected a camera at least {MIN_HEIGHT_MM:g} mm above the floor (z = 0), got {height_mm:.1f} mm",
         )
 
 

@@ -22,6 +22,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 NEAR_M = 1.0  # nothing nearer to the camera's plane than this is seen
+DEFAULT_CLOCK = FrameClock(fps=25.0)
 TICK_S = 0.05  # the world moves in steps of this, whatever the camera's clock
 OCCLUSION_CELLS = 12  # per side of a box: how finely hiding is measured
 _WORLD_STREAM, _CLOCK_STREAM, _DETECTOR_STREAM = 11, 12, 13
@@ -97,7 +98,7 @@ class CrowdScene:
     people_count: int = 20
     car_count: int = 0
     duration_s: float = 20.0
-    clock: FrameClock = FrameClock(fps=25.0)
+    clock: FrameClock = DEFAULT_CLOCK
     camera_height_m: float = 3.0
     tilt_deg: float = 8.0
     field_of_view_deg: float = 60.0

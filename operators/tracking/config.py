@@ -27,7 +27,9 @@ class TrackerConfig:
     score_new: float = 0.45  # unmatched detections above become tentative tracks
     weak_age_s: float = 0.5
     score_memory_s: float = 10.0
-    score_floor: float = 0.8  # a detector that is seldom sure is believed a little sooner, one that sees only ghosts is not
+    score_floor: float = (
+        0.8  # a detector that is seldom sure is believed a little sooner, one that sees only ghosts is not
+    )
     score_expected: float = 0.85  # before the stream has told
     double_iou: float = 0.7  # of two detections that overlap more, the weaker is a double and left out
 

@@ -61,6 +61,9 @@ SCORE_PRIOR = 0.5  # seconds of detections that the expected score counts for
 MIN_SIZE = 1e-4  # frame heights; a filter's size is never taken for less
 IOU_MIN = 0.1  # overlap (buffered) that makes a pair possible at any distance
 SETTLED_HITS = 3  # observations from which on a track's surprises are learnt from
+VOTE_MEMORY = 1.0  # seconds of certain votes that a class is remembered for …
+VOTE_LEAD = 0.1  # … and that another must lead by to take over
+VOTE_GAP = 0.25  # seconds that one observation can vote for at most
 EDGE = 0.5  # boxes may stick out of the frame by this (schemas.wire.EDGE_RATIO)
 TICK_US = 1000.0  # slack where capture times are rounded
 
@@ -279,7 +282,7 @@ def assign(starts: Any, columns: Any, costs: Any, alone: float, column_of: Any, 
 def own_score(stream: Any, scores: Any, good: Any, dt: float, p: Any) -> float:
     """Fade in this frame's scores and return the stream's own score: the self-weighted mean of what is reported."""
     fade = 1.0 / (1.0 + dt / p[SCORE_MEMORY])
-    squares, total = 0.0, 0.0
+    squares, total = np.float64(0.0), np.float64(0.0)
     for j in range(scores.shape[0]):
         if good[j]:
             s = np.float64(scores[j])
@@ -467,9 +470,9 @@ def _round(
                 + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
             )
             if feet.shape[0] and t.has_ground and feet[b, 5] > 0.0:
-                d2 = ground_distance(
-                    _ground(t), feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4]
-                ) + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
+                d2 = ground_distance(_ground(t), feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4]) + p[
+                    DISTANCE_HEIGHT
+                ] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
             iou = overlap(x, y, w, h, z[j, 0], z[j, 1], z[j, 2], zh, 0.5 + p[BUFFER])
             if d2 > p[DISTANCE_MAX] and iou < IOU_MIN:
                 continue
@@ -495,19 +498,23 @@ def _round(
 
 @kernel
 def _vote(t: Any, label: int, weight: float) -> None:
-    """Majority vote with memory (Boyer–Moore with one rival): flicker does not change a settled label."""
+    """Majority vote with memory (Boyer–Moore with one rival): flicker does not change a settled label.
+
+    `weight` is score × seconds. A rival wins when it leads by VOTE_LEAD; agreement takes from it half of what it gives.
+    """
     if label == t.label:
-        t.label_weight = min(t.label_weight + weight, 10.0)
+        t.label_weight = min(t.label_weight + weight, VOTE_MEMORY)
+        t.rival_weight = max(t.rival_weight - 0.5 * weight, 0.0)
         return
     if label == t.rival:
-        t.rival_weight = min(t.rival_weight + weight, 12.0)
+        t.rival_weight = min(t.rival_weight + weight, VOTE_MEMORY + 2.0 * VOTE_LEAD)
     elif t.rival_weight <= weight:
         t.rival, t.rival_weight = label, weight
     else:
         t.rival_weight -= weight
-    if t.rival_weight > np.float64(t.label_weight) + 1.0:
+    if t.rival_weight > np.float64(t.label_weight) + VOTE_LEAD:
         label_before, weight_before = t.label, t.label_weight
-        t.label, t.label_weight = t.rival, min(t.rival_weight, 10.0)
+        t.label, t.label_weight = t.rival, min(t.rival_weight, VOTE_MEMORY)
         t.rival, t.rival_weight = label_before, weight_before
 
 
@@ -516,22 +523,22 @@ def _see(t: Any, z: Any, box: Any, score: Any, label: int, now_us: int) -> None:
     for c in range(4):
         t.observed[c] = z[c]
         t.box[c] = min(max(box[c], np.float32(0.0)), np.float32(1.0))
+    _vote(t, label, np.float64(score) * min((now_us - t.seen_us) * 1e-6, VOTE_GAP))
     t.score, t.seen_us, t.seen = score, now_us, 1
     t.hits += 1
-    _vote(t, label, score)
 
 
 @kernel
 def _foresee(t: Any, aspect: float) -> None:
     """Set the box of an unseen track."""
     k = t.kalman
-    half_w, half_h = max(np.float64(k[10]), MIN_SIZE) / 2.0, max(np.float64(k[15]), MIN_SIZE) / 2.0
+    half_w, half_h = np.maximum(np.float64(k[10]), MIN_SIZE) / 2.0, np.maximum(np.float64(k[15]), MIN_SIZE) / 2.0
     t.box[0], t.box[1] = (k[0] - half_w) / aspect, k[5] - half_h
     t.box[2], t.box[3] = (k[0] + half_w) / aspect, k[5] + half_h
 
 
 @kernel
-def _correct(t: Any, z: Any, score: float, own: float, surprise: Any, p: Any) -> None:
+def _correct(t: Any, z: Any, score: Any, own: float, surprise: Any, p: Any) -> None:
     """Take an observation into the filter and add to `surprise` how far off it was."""
     k = t.kalman
     for c in range(4):
@@ -561,7 +568,8 @@ def bear(
     """Make a tentative track of a detection, in a free slot."""
     t.ordinal, t.born_us, t.hits, t.status, t.born_now, t.first_label = -1, now_us, 0, TENTATIVE, 0, 0
     t.label, t.rival, t.label_weight, t.rival_weight = label, label, 0.0, 0.0
-    t.score_sum, t.has_embedding, t.has_ground = score, 0, 0
+    t.score_sum, t.has_embedding, t.has_ground, t.seen_us = score, 0, 0, now_us
+    t.ground[:] = 0.0  # whatever the slot's last owner left, so that live and restored tables stay equal
     k = t.kalman
     for c in range(4):
         o = 5 * c
@@ -725,7 +733,7 @@ def publish(
         for c in range(2):
             scale = aspect if c == 0 else 1.0
             o_centre, o_half = np.float64(t.observed[c]), np.float64(t.observed[c + 2]) / 2.0
-            k_centre, k_half = np.float64(k[5 * c]), max(np.float64(k[5 * c + 10]), MIN_SIZE) / 2.0
+            k_centre, k_half = np.float64(k[5 * c]), np.maximum(np.float64(k[5 * c + 10]), MIN_SIZE) / 2.0
             centre, half = o_centre + share * (k_centre - o_centre), o_half + share * (k_half - o_half)
             # A box sticks out of the frame only as far as its detector let it.
             boxes[n, c] = max((centre - half) / scale, min(0.0, (o_centre - o_half) / scale))

@@ -333,32 +333,32 @@ def _correct(tracks: Any, rows: Any, columns: Any, frame: _Frame) -> F64:
 
 
 def _see(tracks: Any, rows: Any, columns: Any, frame: _Frame, boxes: Any) -> None:
-    scores = frame.scores[columns].astype(np.float32)
+    weights = frame.scores[columns] * np.minimum((frame.now_us - tracks["seen_us"][rows]) * 1e-6, k.VOTE_GAP)
     tracks["observed"][rows] = frame.z[columns]
     tracks["box"][rows] = np.minimum(np.maximum(boxes[columns], np.float32(0.0)), np.float32(1.0))
-    tracks["score"][rows], tracks["seen_us"][rows], tracks["seen"][rows] = scores, frame.now_us, 1
+    tracks["score"][rows] = frame.scores[columns].astype(np.float32)
+    tracks["seen_us"][rows], tracks["seen"][rows] = frame.now_us, 1
     tracks["hits"][rows] += 1
     labels = frame.labels[columns]
     same = labels == tracks["label"][rows]
-    agree = rows[same]
-    tracks["label_weight"][agree] = np.minimum(
-        tracks["label_weight"][agree].astype(np.float64) + frame.scores[columns][same], 10.0
-    )
-    for i, label, score in zip(rows[~same].tolist(), labels[~same].tolist(), scores[~same].tolist(), strict=True):
-        vote(tracks[i], label, score)
+    agree, w = rows[same], weights[same]
+    tracks["label_weight"][agree] = np.minimum(tracks["label_weight"][agree].astype(np.float64) + w, k.VOTE_MEMORY)
+    tracks["rival_weight"][agree] = np.maximum(tracks["rival_weight"][agree].astype(np.float64) - 0.5 * w, 0.0)
+    for i, label, weight in zip(rows[~same].tolist(), labels[~same].tolist(), weights[~same].tolist(), strict=True):
+        vote(tracks[i], label, weight)
 
 
 def vote(t: Any, label: int, weight: float) -> None:
     """Take a vote for another class than the track's (see `kernel._vote`)."""
     if label == t["rival"]:
-        t["rival_weight"] = min(float(t["rival_weight"]) + weight, 12.0)
+        t["rival_weight"] = min(float(t["rival_weight"]) + weight, k.VOTE_MEMORY + 2.0 * k.VOTE_LEAD)
     elif t["rival_weight"] <= weight:
         t["rival"], t["rival_weight"] = label, weight
     else:
         t["rival_weight"] = float(t["rival_weight"]) - weight
-    if float(t["rival_weight"]) > float(t["label_weight"]) + 1.0:
+    if float(t["rival_weight"]) > float(t["label_weight"]) + k.VOTE_LEAD:
         label_before, weight_before = int(t["label"]), float(t["label_weight"])
-        t["label"], t["label_weight"] = int(t["rival"]), min(float(t["rival_weight"]), 10.0)
+        t["label"], t["label_weight"] = int(t["rival"]), min(float(t["rival_weight"]), k.VOTE_MEMORY)
         t["rival"], t["rival_weight"] = label_before, weight_before
 
 
@@ -404,7 +404,7 @@ def _start(
     t["ordinal"], t["born_us"], t["hits"], t["status"] = -1, frame.now_us, 1, TENTATIVE
     t["born_now"], t["first_label"] = 0, 0
     t["label"] = t["rival"] = frame.labels[columns]
-    t["label_weight"], t["rival_weight"] = np.minimum(scores[columns], np.float32(10.0)), 0.0
+    t["label_weight"], t["rival_weight"], t["ground"] = 0.0, 0.0, 0.0
     t["score_sum"] = t["score"] = scores[columns]
     t["has_embedding"], t["has_ground"], t["seen"], t["seen_us"] = 0, 0, 1, frame.now_us
     t["observed"] = z

@@ -29,6 +29,9 @@ MAX_DETECTIONS = 1000
 MAX_EMBEDDING_DIM = 512
 """Longer embeddings are not used: they would make a camera's state larger than a megabyte."""
 EMBEDDING_MEMORY = 0.9  # share of the past in a track's embedding at each observation
+EMBEDDING_UNIT = 2047.0
+"""Embeddings are kept as whole numbers at this length: their products and all partial sums stay below 2²⁴, so that float32
+adds them exactly, in whatever order a BLAS takes them."""
 _NO_AFFINITY = np.zeros((0, 0), np.float32)
 
 
@@ -67,7 +70,7 @@ class Tracker:
         self._parameters = config.vector()
         self._pose, self._ground, self._height_px = pose, NO_GROUND, -1.0
         self._column_of = np.zeros(config.capacity, np.int64)
-        self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows of length 1
+        self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows as `_whole` gives them
         self._embedding_model = ""
 
     @property
@@ -129,7 +132,7 @@ class Tracker:
         if embeddings is not None:
             vectors = self._vectors(embeddings, embedding_model)
             if vectors is not None and self._gallery is not None:
-                affinity = self._gallery[: self.slots] @ vectors.T
+                affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
         self._step(
             self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._ground, self._column_of,
             now_us, last_us, aspect, self._parameters,
@@ -140,7 +143,7 @@ class Tracker:
         return True
 
     def _vectors(self, embeddings: npt.NDArray[Any], model: str) -> npt.NDArray[np.float32] | None:
-        """Return embeddings at length 1 (rows without length or meaning: 0), or None where they cannot be used."""
+        """Return embeddings as `_whole` does, or None where they cannot be used."""
         dim = embeddings.shape[1] if embeddings.ndim == 2 else 0
         if not 0 < dim <= MAX_EMBEDDING_DIM:
             return None
@@ -148,12 +151,7 @@ class Tracker:
             self._gallery = np.zeros((self.config.capacity, dim), np.float32)
             self._embedding_model = model
             self.tracks["has_embedding"] = 0
-        with np.errstate(all="ignore"):
-            v = embeddings.astype(np.float32)
-            length = np.sqrt((v * v).sum(axis=1, keepdims=True))
-            v = v / length
-        v[~np.isfinite(v).all(axis=1)] = 0.0
-        return v
+        return _whole(embeddings)
 
     def _remember(self, vectors: npt.NDArray[np.float32]) -> None:
         """Blend what was seen into the tracks' embeddings."""
@@ -163,9 +161,7 @@ class Tracker:
         usable = seen.any(axis=1)
         rows, seen = rows[usable], seen[usable]
         keep = np.where(self.tracks["has_embedding"][rows] == 1, np.float32(EMBEDDING_MEMORY), np.float32(0.0))[:, None]
-        mixed = keep * self._gallery[rows] + (np.float32(1.0) - keep) * seen
-        length = np.sqrt((mixed * mixed).sum(axis=1, keepdims=True))
-        self._gallery[rows] = mixed / np.maximum(length, np.float32(1e-6))
+        self._gallery[rows] = _whole(keep * self._gallery[rows] + (np.float32(1.0) - keep) * seen)
         self.tracks["has_embedding"][rows] = 1
 
     def publish(self, out: Scratch, aspect: float) -> tuple[int, list[int], list[int]]:
@@ -183,7 +179,9 @@ class Tracker:
     def snapshot(self) -> tuple[int, bytes, bytes, bytes, str, bytes]:
         """Return (last_us, header, stream, live rows, embedding model, their embeddings)."""
         n = self.slots
-        gallery = b"" if self._gallery is None else self._gallery[:n].tobytes()
+        gallery = b""
+        if self._gallery is not None:
+            gallery = (self._gallery[:n] * self.tracks["has_embedding"][:n, None]).astype("<i2").tobytes()
         return (
             self.last_us, self.header.tobytes(), self.stream.tobytes(), self.tracks[:n].tobytes(),
             self._embedding_model, gallery,
@@ -200,10 +198,21 @@ class Tracker:
         self.tracks[: self.slots] = np.frombuffer(rows, TRACK)
         self._embedding_model, self._gallery = embedding_model, None
         if gallery:
-            live = np.frombuffer(gallery, np.float32).reshape(self.slots, -1)
+            live = np.frombuffer(gallery, "<i2").reshape(self.slots, -1)
             self._gallery = np.zeros((self.config.capacity, live.shape[1]), np.float32)
             self._gallery[: self.slots] = live
 
     def liveliness(self) -> tuple[float, ...]:
         """Return how much livelier than expected the stream is, per axis (x, y, width, height); 0 before a frame."""
         return tuple(self.stream[NOISE:].tolist())
+
+
+def _whole(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return rows at length EMBEDDING_UNIT, rounded to whole numbers; a row without length or meaning becomes 0."""
+    with np.errstate(all="ignore"):
+        wide = vectors.astype(np.float64)
+        length = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+        whole = np.rint(wide * (EMBEDDING_UNIT / length))
+    whole[~np.isfinite(whole).all(axis=1)] = 0.0
+    rows: npt.NDArray[np.float32] = whole.astype(np.float32)
+    return rows
