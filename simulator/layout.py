@@ -43,7 +43,8 @@ def scene_camera(
         Crowding(id="crowd", zone="hall", count=crowd_count, hold_s=hold_s, gap_s=rule_gap_s),
         Loitering(id="loiter", zone="hall", since_s=since_s),
     )
-    return Camera(id=name, zones=zones, tripwires=wires, rules=rules)
+    # Walks keep their distance by this memory: with a longer one a short scene would stay empty.
+    return Camera(id=name, track_memory_s=1.5, zones=zones, tripwires=wires, rules=rules)
 
 
 def scene_settings(
