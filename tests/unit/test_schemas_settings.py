@@ -216,3 +216,47 @@ def test_a_camera_may_belong_to_one_site_only():
 
 def test_the_simulator_knows_every_anchor():
     assert set(ANCHOR_FRACTIONS) == set(ANCHORS)
+
+
+POSE = """    pose:
+      rotation: [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
+      translation_mm: [0, 3000, 0]
+      intrinsic: [[1100, 0, 640], [0, 1100, 360], [0, 0, 1]]
+"""
+
+
+def with_pose(old: str = "", new: str = "") -> bytes:
+    assert old in POSE
+    return (
+        swap("    zones:\n", POSE.replace(old, new, 1) + "    zones:\n")
+        if old
+        else swap("    zones:\n", POSE + "    zones:\n")
+    )
+
+
+def test_a_pose_and_a_tracker_are_read_and_written_back():
+    settings = parse_settings(with_pose())
+    pose = settings.cameras[0].pose
+    assert pose is not None and pose.translation_mm == (0, 3000, 0)
+    assert parse_settings(settings_yaml(settings).encode()) == settings
+    assert parse_settings(swap("    zones:\n", "    tracker: sort\n    zones:\n")).cameras[0].tracker == "sort"
+    with pytest.raises(SettingsError, match=r"cameras\[0\].tracker"):
+        parse_settings(swap("    zones:\n", "    tracker: deepsort\n    zones:\n"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("[0, -1, 0], [0, 0, -1]", "[0, -1, 0], [0, -1, 0]", r"cameras\[0\].pose.rotation"),
+        ("[0, -1, 0]", "[0, -2, 0]", r"cameras\[0\].pose.rotation"),
+        ("[0, -1, 0]", "[0, 1, 0]", r"cameras\[0\].pose.rotation: expected determinant"),
+        ("3000", ".nan", r"cameras\[0\].pose"),
+        ("3000", "1", r"cameras\[0\].pose: expected a camera at least"),
+        ("[1100, 0, 640]", "[-1100, 0, 640]", r"cameras\[0\].pose.intrinsic"),
+        ("[0, 0, 1]]\n", "[0, 0, 2]]\n", r"cameras\[0\].pose.intrinsic"),
+        ("[0, 3000, 0]", "[0, 3000]", r"cameras\[0\].pose.translation_mm"),
+    ],
+)
+def test_a_pose_that_is_none_is_refused_with_its_path(old: str, new: str, path: str):
+    with pytest.raises(SettingsError, match=path):
+        parse_settings(with_pose(old, new))
