@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -100,6 +101,11 @@ class TrackerConfig:
 def index(name: str) -> int:
     """Return where a field stands in `TrackerConfig.vector`. Raises ValueError."""
     return [f.name for f in fields(TrackerConfig)].index(name)
+
+
+def layout() -> int:
+    """Return a number that changes with the order of the fields."""
+    return zlib.crc32(",".join(f.name for f in fields(TrackerConfig)).encode())
 
 
 def tracker_config(name: str, memory_s: float) -> TrackerConfig:

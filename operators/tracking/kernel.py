@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from operators.compiled import kernel
-from operators.tracking.config import index
+from operators.tracking.config import index, layout
 from operators.tracking.table import (
     BAD_DETECTIONS,
     CONFIRMED,
@@ -57,6 +57,7 @@ PUBLISH_SMOOTH = index("publish_smooth")
 GROUND_AGILITY, GROUND_START = index("ground_agility_mps"), index("ground_start_mps")
 GROUND_X, GROUND_Y = index("ground_error_x"), index("ground_error_y")
 
+LAYOUT = layout()
 SCORE_PRIOR = 0.5  # seconds of detections that the expected score counts for
 MIN_SIZE = 1e-4  # frame heights; a filter's size is never taken for less
 IOU_MIN = 0.1  # overlap (buffered) that makes a pair possible at any distance
@@ -188,6 +189,12 @@ def ground_corrected(s: Any, gx: Any, gy: Any, rxx: Any, rxy: Any, ryy: Any) -> 
         yy - (ay * xy + by * yy), y_vx - (ay * x_vx + by * y_vx), y_vy - (ay * x_vy + by * y_vy),
         vx_vx - (au * x_vx + bu * y_vx), vx_vy - (au * x_vy + bu * y_vy), vy_vy - (aw * x_vy + bw * y_vy),
     )  # fmt: skip
+
+
+@kernel
+def compiled_layout() -> int:
+    """Return `config.layout` as it was when the kernels were compiled: numba's cache looks at this file's date alone."""
+    return LAYOUT
 
 
 # ---- checking ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from operators.compiled import COMPILED
 from operators.tracking import kernel, plain
-from operators.tracking.config import TrackerConfig
+from operators.tracking.config import TrackerConfig, layout
 from operators.tracking.ground import NO_GROUND, Pose, image_to_ground
 from operators.tracking.table import (
     BAD_DETECTIONS,
@@ -60,6 +60,11 @@ class Tracker:
     """
 
     def __init__(self, config: TrackerConfig, compiled: bool = COMPILED, pose: Pose | None = None) -> None:
+        if kernel.compiled_layout() != layout():
+            raise RuntimeError(
+                "expected kernels compiled for this TrackerConfig, got older ones from numba's cache: "
+                "delete operators/tracking/__pycache__"
+            )
         self.config = config
         self.tracks: npt.NDArray[Any] = np.zeros(config.capacity, TRACK)
         self.header = np.zeros(HEADER_SIZE, np.int64)
