@@ -1,12 +1,12 @@
-"""`python -m bench [stage | throughput | latency] [options]`: all of them when none is named; each has --help."""
+"""`python -m bench [stage | tracking | throughput | latency] [options]`: all of them when none is named; each has --help."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import latency, stage, throughput
+from bench import latency, stage, throughput, tracking
 
-_BENCHMARKS = {"stage": stage.main, "throughput": throughput.main, "latency": latency.main}
+_BENCHMARKS = {"stage": stage.main, "tracking": tracking.main, "throughput": throughput.main, "latency": latency.main}
 
 
 def main(argv: list[str]) -> int:

@@ -36,6 +36,16 @@ class Local:
         return self.root / "venv-agent"
 
     @property
+    def venv_evaluate(self) -> Path:
+        """TrackEval and SciPy: the scorer of `sightflow evaluate`."""
+        return self.root / "venv-evaluate"
+
+    @property
+    def bench_venv(self) -> Path:
+        """The public trackers that the benchmark measures beside ours."""
+        return self.root / "bench-venv"
+
+    @property
     def kafka_lib(self) -> Path:
         """The broker's jars."""
         return self.root / "kafka" / "lib"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ if str(REPO_ROOT) not in sys.path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; skips where there is none."""
-    folder = REPO_ROOT.parent / "shared" / "data"
+    """The folder of real data: `$SIGHTFLOW_DATA`, else beside the checkout; skips where there is none."""
+    folder = Path(os.environ.get("SIGHTFLOW_DATA", REPO_ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("needs the data sets in ../shared/data, which are not part of the project")
     return folder

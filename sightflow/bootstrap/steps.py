@@ -27,6 +27,8 @@ APT = "system packages"
 INFLUXD = "InfluxDB server"
 VENV = "Python environment of the jobs"
 VENV_AGENT = "Python environment of the agent"
+VENV_EVALUATE = "Python environment of the scorer"
+VENV_PEERS = "Python environment of the peers"
 JARS = "Kafka broker and connector"
 CHECKOUT = "this checkout in both environments"
 FLINK = "Flink"
@@ -45,6 +47,7 @@ def all_steps(local: Local) -> list[Step]:
         _apt_step(),
         _jars_step(local),
         _venv_agent_step(local),
+        evaluate_step(local),
         _checkout_step(local),
         _footage_step(local),
         _flink_step(local),
@@ -104,6 +107,28 @@ def _venv_agent_step(local: Local) -> Step:
         outputs=(local.venv_agent / "bin" / "python",),
         needs=(APT,),
         checks=("Debian",),
+        remedy=_NETWORK,
+    )
+
+
+def evaluate_step(local: Local) -> Step:
+    """Return the step that makes the environment of `sightflow evaluate`; the command runs it alone where it is not done."""
+    return _locked_venv_step(VENV_EVALUATE, local.venv_evaluate, _LOCKS / "evaluate.lock")
+
+
+def peers_step(local: Local) -> Step:
+    """Return the step that makes the environment of the public trackers; only the benchmark runs it."""
+    return _locked_venv_step(VENV_PEERS, local.bench_venv, _LOCKS / "peers.lock")
+
+
+def _locked_venv_step(name: str, folder: Path, lock: Path) -> Step:
+    return Step(
+        name,
+        lambda workshop: _make_venv(workshop, folder, _job_python(), lock, ()),
+        inputs=(lock, str(folder)),
+        outputs=(folder / "bin" / "python",),
+        needs=(APT,) if _is_debians(find_python()) else (),
+        checks=("Python 3.11",),
         remedy=_NETWORK,
     )
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench import processes, scene
+from bench import processes, scene, tracking
 from bench.figures import Sample, Spread, percentile, steady_part
-from schemas.wire import decode_detections
+from schemas.wire import check_detections, decode_detections
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -81,3 +84,31 @@ def test_the_naive_design_sends_one_message_per_object_and_frame() -> None:
     messages = list(scene.naive_messages(10, 200, camera_count=100))
     assert 9 * 200 <= len(messages) <= 10 * 200
     assert len({m["object"] for m in messages}) <= 1000
+
+
+def test_the_walkers_of_the_tracking_benchmark_are_legal_detections_and_the_same_in_each_run() -> None:
+    frames = tracking.walk(50, 40)
+    again = tracking.walk(50, 40)
+    assert np.array_equal(frames.boxes, again.boxes) and np.array_equal(frames.offsets, again.offsets)
+    assert len(frames.offsets) == 41 and frames.offsets[-1] == len(frames.boxes) == len(frames.scores)
+    assert 45 < frames.offsets[-1] / 40 < 55
+    assert check_detections(frames.boxes, frames.scores, np.zeros(len(frames.boxes), np.uint8), 1) == ""
+
+
+def test_growth_is_measured_against_n_log_n() -> None:
+    (begin, end, dearer, allowed), *_ = tracking.growth({10: 5.0, 100: 100.0})
+    assert (begin, end, dearer) == (10, 100, 20.0)
+    assert allowed == pytest.approx(20.0)
+
+
+def test_the_tracking_benchmark_follows_every_walker_with_and_without_numba(tmp_path: Path) -> None:
+    frames = tracking.walk(10, 60)
+    np.savez(tmp_path / "s.npz", **vars(frames), size=np.array(tracking.SIZE_PX), fps=np.array(tracking.FPS))
+    for name in ("compiled", "plain"):
+        worker = tracking.Worker(name, Path(sys.executable))
+        try:
+            answer = worker.measure(tmp_path / "s.npz", 5.0)
+        finally:
+            worker.close()
+        assert answer["us"] > 0
+        assert 8 <= answer["tracks"] <= 13

@@ -1,0 +1,140 @@
+"""The camera stage over messages in memory: the code of the job, without Flink and Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from operators.stages.camera_stage import CameraStage
+from operators.stages.stage import Input, Output
+from schemas import topics
+from schemas.settings import Camera, SiteSettings
+from schemas.wire import DeadLetter, DetectionFrame, TrackFrame, decode, encode
+from sightflow.errors import SightflowError
+from sightflow.pose_file import PoseFile
+from sightflow.track.source import Tally
+
+DEFAULT_TRACKER = "default"
+
+
+class Tracked(NamedTuple):
+    """What came of one frame. `number` counts a camera's frames from 1, missing ones included."""
+
+    number: int
+    message: bytes  # the TrackFrame as it would stand on the topic
+    frame: TrackFrame
+
+
+def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> tuple[Camera, list[str]]:
+    """Return a camera with default settings, and what was asked for that this version's tracker cannot use.
+
+    Raises:
+        SightflowError: the settings know no tracker of this name.
+    """
+    known = set(Camera.__struct_fields__)
+    chosen: dict[str, Any] = {"id": camera}
+    unused = []
+    if tracker != DEFAULT_TRACKER:
+        if "tracker" not in known:
+            raise SightflowError(f"--tracker: expected {DEFAULT_TRACKER!r} (there is one tracker), got {tracker!r}")
+        chosen["tracker"] = tracker
+    if pose is not None:
+        if "pose" in known:
+            chosen["pose"] = {
+                "rotation": pose.rotation.tolist(),
+                "translation_mm": pose.translation_mm.tolist(),
+                "intrinsic": pose.intrinsic.tolist(),
+            }
+        else:
+            unused.append("the camera pose is right, but the tracker does not use one yet")
+    try:
+        return msgspec.convert(chosen, Camera), unused
+    except msgspec.ValidationError as error:
+        raise SightflowError(f"camera {camera!r}: {error}") from error
+
+
+class StageRun:
+    """One camera's logic of the camera stage, fed with one message after the other."""
+
+    def __init__(self, site: str, camera: Camera, tally: Tally) -> None:
+        stage = CameraStage([SiteSettings(version=1, site=site, cameras=(camera,))])
+        stage.open()
+        self._logic = stage.logic(camera.id)
+        self._camera = camera.id
+        self._tally = tally
+        self._numbering = _Numbering()
+        self.refused_count = 0
+
+    def frames(self, messages: Iterable[tuple[int, bytes | DetectionFrame]]) -> Iterator[Tracked]:
+        """Yield the tracks of each frame, in the order of the stage; what it refuses is counted.
+
+        Args:
+            messages: (its place in the file, for what is refused; message).
+        """
+        place = 0
+        for place, message in messages:
+            raw, at_ms = (
+                (encode(message), message.capture_us // 1000) if isinstance(message, DetectionFrame)
+                else (message, _capture_ms(message))
+            )  # fmt: skip
+            yield from self._tracked(self._logic.on_record(Input(raw, 0, place, at_ms)), place)
+        # Frames that still wait for a gap to be filled come out as they do when a source falls silent.
+        yield from self._tracked(self._logic.on_silence(), place)
+
+    def _tracked(self, outputs: list[Output], place: int) -> Iterator[Tracked]:
+        for output in outputs:
+            if output.topic == topics.TRACKS:
+                frame = decode(output.value, TrackFrame)
+                yield Tracked(self._numbering.number(frame.boot, frame.seq), output.value, frame)
+            elif output.topic == topics.DEAD_LETTERS:
+                letter = decode(output.value, DeadLetter)
+                self.refused_count += 1
+                self._tally.add(f"frame refused, {letter.reason}", f"message {place}: {letter.detail}")
+
+
+class _Numbering:
+    """Frame numbers from 1 that rise over restarts of the agent, where its own sequence starts again at 0."""
+
+    def __init__(self) -> None:
+        self._boot, self._before, self._last = 0, 0, 0
+
+    def number(self, boot: int, seq: int) -> int:
+        if boot > self._boot:
+            self._boot, self._before = boot, self._last
+        self._last = self._before + seq + 1
+        return self._last
+
+
+class _Head(msgspec.Struct):
+    capture_us: int = 0
+
+
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def _capture_ms(message: bytes) -> int:
+    """Return the record timestamp that an agent would have given this message; 0 for one that cannot be read."""
+    try:
+        return _decode_head(message).capture_us // 1000
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
+        return 0
+
+
+def keep_class(frame: DetectionFrame, only: str) -> DetectionFrame:
+    """Return the frame with the detections of one class alone."""
+    classes = np.frombuffer(frame.classes, np.uint8)
+    wanted = np.array([label == only for label in frame.labels] + [False] * (256 - len(frame.labels)), bool)
+    kept = wanted[classes]
+    if kept.all():
+        return frame
+
+    def pick(packed: bytes) -> bytes:
+        return np.frombuffer(packed, np.uint8).reshape(len(classes), -1)[kept].tobytes() if packed else b""
+
+    return msgspec.structs.replace(
+        frame, boxes=pick(frame.boxes), scores=pick(frame.scores), classes=pick(frame.classes),
+        embeddings=pick(frame.embeddings),
+    )  # fmt: skip
