@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join(machine.as_lines(facts)), flush=True)
     with Progress(sys.stdout) as progress, bench_stack(progress) as stack, tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "bench.yaml"
-        site.write_text(settings_yaml(scene.settings(update_s=1.0)))
+        site.write_text(settings_yaml(scene.settings(update_s=1.0, crowd_count=3)))
         job = stack.submit("suite", settings=[site], progress=progress)
         sender = multiprocessing.get_context("spawn").Process(
             target=send, args=(stack.kafka_bootstrap, WARM_S + a.seconds), daemon=True

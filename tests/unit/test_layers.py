@@ -28,7 +28,8 @@ LAYERS: dict[str, set[str]] = {
     "edge_agent": {"schemas"},
     "simulator": {"schemas"},
     "models": {"edge_agent.detector"},
-    "sightflow": {"schemas", "simulator"},
+    "sightflow": {"schemas", "simulator", "sightflow.track"},
+    "sightflow.track": {"schemas", "operators.stages", "sightflow"},
     "bench": {"schemas", "operators", "jobs", "edge_agent", "simulator", "sightflow"},
 }
 """Package → what it may import beside itself. A module belongs to the longest name here that it begins with."""
@@ -40,6 +41,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "py4j": ("operators.flink",),
     "gi": ("simulator.rtsp_camera", "edge_agent"),
     "influxdb_client": ("operators.influx", "sightflow"),
+    "trackeval": ("sightflow.evaluate.scorer",),
+    "scipy": ("sightflow.evaluate.scorer",),
 }
 """Library → the only packages that know it."""
 
@@ -184,7 +187,8 @@ for importing[0] in names:
     try:
         importlib.import_module(importing[0])
     except ModuleNotFoundError as missing:
-        if missing.name != "gi":  # GStreamer's bindings come with the system's Python only
+        # GStreamer's bindings come with the system's Python only, the scorer's libraries with its own environment.
+        if missing.name not in ("gi", "trackeval", "scipy"):
             raise
     if threading.active_count() > 1:
         found.append(f"{importing[0]}: leaves a thread")
