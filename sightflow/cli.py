@@ -36,9 +36,11 @@ COMMANDS = {
     "status": Command("sightflow.commands.status", "what runs, where it listens, which jobs there are"),
     "submit": Command("sightflow.commands.submit", "submit a job to the local Flink"),
     "stop": Command("sightflow.commands.stop", "stop a job with a savepoint, from which it can go on"),
-    "report": Command("sightflow.report", "one HTML page of what came out"),
-    "track": Command("sightflow.track", "run the camera stage's tracker over a file of detections"),
-    "evaluate": Command("sightflow.evaluate", "score tracking results against ground truth (HOTA, CLEAR, identity)"),
+    "report": Command("sightflow.report.command", "one HTML page of what came out"),
+    "track": Command("sightflow.track.command", "run the camera stage's tracker over a file of detections"),
+    "evaluate": Command(
+        "sightflow.evaluate.command", "score tracking results against ground truth (HOTA, CLEAR, identity)"
+    ),
     "logs": Command("sightflow.commands.logs", "show the log of a server"),
     "doctor": Command("sightflow.commands.doctor", "look whether this machine has what is needed, and say what to do"),
 }

@@ -63,10 +63,8 @@ class StageRun:
         stage = CameraStage([SiteSettings(version=1, site=site, cameras=(camera,))])
         stage.open()
         self._logic = stage.logic(camera.id)
-        self._camera = camera.id
         self._tally = tally
         self._numbering = _Numbering()
-        self.refused_count = 0
 
     def frames(self, messages: Iterable[tuple[int, bytes | DetectionFrame]]) -> Iterator[Tracked]:
         """Yield the tracks of each frame, in the order of the stage; what it refuses is counted.
@@ -91,7 +89,6 @@ class StageRun:
                 yield Tracked(self._numbering.number(frame.boot, frame.seq), output.value, frame)
             elif output.topic == topics.DEAD_LETTERS:
                 letter = decode(output.value, DeadLetter)
-                self.refused_count += 1
                 self._tally.add(f"frame refused, {letter.reason}", f"message {place}: {letter.detail}")
 
 

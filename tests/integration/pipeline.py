@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,19 +32,38 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Feed(threading.Thread):
-    """Sends records in the background, evenly; `join_or_raise` waits for their acknowledgement."""
+    """Sends records in the background, evenly, at a pace that may change; `join_or_raise` waits for their acknowledgement.
 
-    def __init__(self, records: Iterable[Record], bootstrap: str, rate_hz: float | None) -> None:
+    A test holds the pace back until it has done what has to happen in mid-run, and hurries then: no machine is too slow.
+    """
+
+    def __init__(self, records: Sequence[Record], bootstrap: str, whole_s: float) -> None:
         super().__init__(name="feed", daemon=True)
-        self._records, self._servers, self._rate_hz = records, bootstrap, rate_hz
+        self._records, self._servers, self._interval_s = records, bootstrap, whole_s / len(records)
         self._error: BaseException | None = None
+
+    def pace(self, whole_s: float) -> None:
+        """From now on, send as if all records were to take `whole_s` seconds."""
+        self._interval_s = whole_s / len(self._records)
+
+    def hurry(self) -> None:
+        """Send the rest as fast as Kafka takes it."""
+        self._interval_s = 0.0
 
     def run(self) -> None:
         """Send."""
         try:
-            send_records(self._records, self._servers, rate_hz=self._rate_hz, progress=None)
+            send_records(self._paced(), self._servers, progress=None)
         except BaseException as error:  # noqa: BLE001
             self._error = error
+
+    def _paced(self) -> Iterator[Record]:
+        due_s = time.monotonic()
+        for record in self._records:
+            while self._interval_s and (left_s := due_s - time.monotonic()) > 0:
+                time.sleep(min(left_s, 0.05))
+            yield record
+            due_s = max(due_s + self._interval_s, time.monotonic() - 1.0)  # after a stall: no burst of what was missed
 
     def join_or_raise(self) -> None:
         """Wait until everything is acknowledged. Raises what sending raised."""
@@ -123,9 +142,9 @@ class Pipeline:
         """Send records as fast as Kafka takes them."""
         send_records(records, self.stack.kafka_bootstrap, progress=None)
 
-    def start_feed(self, records: Iterable[Record], rate_hz: float) -> Feed:
-        """Send records evenly, in the background."""
-        feed = Feed(records, self.stack.kafka_bootstrap, rate_hz)
+    def start_feed(self, records: Sequence[Record], whole_s: float) -> Feed:
+        """Send records evenly, in the background; at this pace all of them take `whole_s` seconds."""
+        feed = Feed(records, self.stack.kafka_bootstrap, whole_s)
         feed.start()
         return feed
 

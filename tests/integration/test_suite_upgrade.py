@@ -8,7 +8,8 @@ from tests.integration.outcome import Outcome, difference, points_difference
 from tests.integration.pipeline import Pipeline
 from tests.integration.scenes import two_sites
 
-FEED_S = 75.0
+RUN_S = 60.0  # pace of all frames while a job runs
+WAIT_S = 600.0  # and while one is being stopped or started: some must be left for the last
 SECOND_TASKMANAGER = "flink-taskmanager-2"
 
 
@@ -21,13 +22,16 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
     cuts: list[int] = []  # how many frames had been tracked at each stop
 
     first = pipeline.submit("suite", scene.sites)
-    feed = pipeline.start_feed(records, len(records) / FEED_S)
+    feed = pipeline.start_feed(records, RUN_S)
     pipeline.until("some tracks", lambda: pipeline.output_count(topics.TRACKS) > len(records) // 8)
+    feed.pace(WAIT_S)
     savepoint = pipeline.stack.stop_with_savepoint(first)
     cuts.append(pipeline.output_count(topics.TRACKS))
 
     second = pipeline.submit("suite", scene.sites, savepoint=savepoint)
+    feed.pace(RUN_S)
     pipeline.until("more tracks", lambda: pipeline.output_count(topics.TRACKS) > cuts[0] + len(records) // 8)
+    feed.pace(WAIT_S)
     savepoint = pipeline.stack.stop_with_savepoint(second)
     cuts.append(pipeline.output_count(topics.TRACKS))
 
@@ -37,6 +41,7 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
         pipeline.submit("camera_stage", scene.sites, savepoint=savepoint, flink_args=["--allowNonRestoredState"])
         pipeline.submit("influx_writer")
         assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
+        feed.hurry()
         feed.join_or_raise()
         pipeline.await_silence(scene.cameras)
         pipeline.stop()

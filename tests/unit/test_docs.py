@@ -61,8 +61,8 @@ def _source_of(module: str) -> str:
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
     found = Path(spec.origin)
-    beside = [found.parent / "command.py"] if found.name == "__init__.py" else [found.parent / "arguments.py"]
-    return "\n".join(path.read_text(encoding="utf-8") for path in (found, *beside) if path.exists())
+    beside = found.parent / "arguments.py"
+    return "\n".join(path.read_text(encoding="utf-8") for path in (found, beside) if path.exists())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
