@@ -16,7 +16,7 @@ SECOND_TASKMANAGER = "flink-taskmanager-2"
 def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
     pipeline: Pipeline, undisturbed: Outcome
 ) -> None:
-    """Frames keep coming while no job runs. The camera stage alone takes up its part of the suite's savepoint."""
+    """Frames keep coming while no job runs. Each stage takes up its part of the suite's savepoint."""
     scene = two_sites()
     records = scene.records()
     cuts: list[int] = []  # how many frames had been tracked at each stop
@@ -37,9 +37,10 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
 
     pipeline.stack.start(SECOND_TASKMANAGER)
     try:
-        # The savepoint also holds the suite's sinks, which these jobs do not have.
-        pipeline.submit("camera_stage", scene.sites, savepoint=savepoint, flink_args=["--allowNonRestoredState"])
-        pipeline.submit("influx_writer")
+        # Each takes up its own part of the savepoint: the cameras' state, and the points that were not written yet.
+        partly = ["--allowNonRestoredState"]
+        pipeline.submit("camera_stage", scene.sites, savepoint=savepoint, flink_args=partly)
+        pipeline.submit("influx_writer", savepoint=savepoint, flink_args=partly)
         assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
         feed.hurry()
         feed.join_or_raise()
