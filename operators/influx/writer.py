@@ -31,6 +31,8 @@ from urllib3.exceptions import HTTPError
 log = logging.getLogger(__name__)
 
 _BAD_REQUEST = (400, 413, 422)
+SLOW_S = 0.5
+"""A write that takes longer is logged: meanwhile the stream is held back."""
 
 
 class Unavailable(RuntimeError):
@@ -97,8 +99,11 @@ class Writer:
         deadline = self._clock() + self._patience_s
         pause_s = 0.1
         while True:
+            begun_s = self._clock()
             try:
                 self._api.write(bucket=self._target.bucket, org=self._target.org, record=body)
+                if self._clock() - begun_s > SLOW_S:
+                    log.warning("InfluxDB took %.1f s for %d lines", self._clock() - begun_s, len(lines))
                 return
             except ApiException as e:
                 if e.status in _BAD_REQUEST:
