@@ -17,7 +17,7 @@ from sightflow.places import Local
 from sightflow.progress import Progress
 from sightflow.report.outcome import SOURCE_LOST, Outcome
 
-DEFAULT_SECONDS = 42.0
+DEFAULT_SECONDS = 38.0
 """Long enough for two crowdings and a loitering in the footage; with start and end it stays under 90 s on two free cores."""
 
 _EPILOG = """\

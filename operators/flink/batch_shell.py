@@ -24,11 +24,11 @@ STATE_NAME = "held"
 
 
 class _Held:
-    __slots__ = ("byte_count", "pieces")
+    __slots__ = ("pieces", "stored")
 
     def __init__(self, pieces: list[bytes]) -> None:
-        self.pieces = pieces
-        self.byte_count = sum(map(len, pieces))
+        self.pieces = pieces  # not written yet
+        self.stored = len(pieces)  # in the state: also what was written together with another shard's
 
 
 class BatchShell(KeyedProcessFunction):
@@ -42,6 +42,7 @@ class BatchShell(KeyedProcessFunction):
         """Get the stage ready."""
         self._state = runtime_context.get_list_state(ListStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._held: dict[str, _Held] = {}
+        self._byte_count = 0
         sys.setswitchinterval(PYTHON_SWITCH_S)
         self._stage.open()
         log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
@@ -55,30 +56,47 @@ class BatchShell(KeyedProcessFunction):
         held = self._of(ctx.get_current_key())
         piece, out = self._stage.take(value[3], Input(value[0], value[1], value[2], ctx.timestamp()))
         if piece is not None:
-            if not held.pieces:
-                due_ms = int(time.time() * 1000) + self._stage.max_wait_ms
-                ctx.timer_service().register_processing_time_timer(due_ms)
+            if not held.stored:
+                ctx.timer_service().register_processing_time_timer(self._next_tick_ms())
             self._state.add(piece)
             held.pieces.append(piece)
-            held.byte_count += len(piece)
-            if held.byte_count >= self._stage.max_bytes:
-                out = out + self._write(held)
+            held.stored += 1
+            self._byte_count += len(piece)
+            if self._byte_count >= self._stage.max_bytes:
+                out = out + self._write_all()
+                self._clear(held)
         return [Row(*o) for o in out]
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
-        """Write what is held: it has waited long enough. After a restart, that is what the last checkpoint held."""
-        return [Row(*o) for o in self._write(self._of(ctx.get_current_key()))]
+        """Write what all shards hold: it has waited long enough. After a restart, that is what the last checkpoint held.
 
-    def _of(self, key: str) -> _Held:
-        held = self._held.get(key)
+        The shards' timers are due at the same ticks: the first one writes, the others find everything written. Flink lets
+        each clear its own state only; what a crash leaves there is written once more.
+        """
+        held = self._of(ctx.get_current_key())
+        out = self._write_all() if held.pieces else []
+        self._clear(held)
+        return [Row(*o) for o in out]
+
+    def _of(self, shard: str) -> _Held:
+        held = self._held.get(shard)
         if held is None:
-            held = self._held[key] = _Held(list(self._state.get() or ()))
+            held = self._held[shard] = _Held(list(self._state.get() or ()))
+            self._byte_count += sum(map(len, held.pieces))
         return held
 
-    def _write(self, held: _Held) -> list[Output]:
-        if not held.pieces:
-            return []
-        out = self._stage.write(held.pieces)
-        self._state.clear()
-        held.pieces, held.byte_count = [], 0
+    def _next_tick_ms(self) -> int:
+        wait_ms = self._stage.max_wait_ms
+        return (int(time.time() * 1000) // wait_ms + 1) * wait_ms
+
+    def _write_all(self) -> list[Output]:
+        out = self._stage.write([piece for held in self._held.values() for piece in held.pieces])
+        for held in self._held.values():
+            held.pieces = []
+        self._byte_count = 0
         return out
+
+    def _clear(self, held: _Held) -> None:
+        if held.stored:
+            self._state.clear()
+            held.stored = 0

@@ -17,7 +17,8 @@ from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 
-from operators.stages.stage import Input, KeyLogic, Stage
+from operators.stages.stage import Input, KeyLogic, Output, Stage
+from schemas import topics
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,7 @@ class KeyedShell(KeyedProcessFunction):
         # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
         self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._live: dict[str, _Live] = {}
-        metrics = runtime_context.get_metrics_group()
-        self._records = metrics.counter("sightflow_records")
-        self._dead_letters = metrics.counter("sightflow_dead_letters")
+        self._dead_letters = runtime_context.get_metrics_group().counter("sightflow_dead_letters")
         self._held_up = _hold_up_meter(runtime_context)
         sys.setswitchinterval(PYTHON_SWITCH_S)
         self._stage.open()
@@ -84,8 +83,7 @@ class KeyedShell(KeyedProcessFunction):
             live.arrived_ms = int(time.time() * 1000)
             if not live.timer_ms:
                 self._set_timer(live, ctx)
-        self._records.inc()
-        return [Row(*o) for o in out]
+        return self._rows(out)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
         """Tell the logic of silence, or look again later. Timers older than the live one are left from a restart.
@@ -113,6 +111,12 @@ class KeyedShell(KeyedProcessFunction):
         snapshot = live.logic.snapshot()
         if snapshot is not None:
             self._state.update(snapshot)
+        return self._rows(out)
+
+    def _rows(self, out: list[Output]) -> list[Row]:
+        letters = sum(o.topic == topics.DEAD_LETTERS for o in out)
+        if letters:
+            self._dead_letters.inc(letters)
         return [Row(*o) for o in out]
 
     def _load(self, key: str) -> _Live:

@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "operators.compiled": set(),
     **dict.fromkeys(_ALL_CAPABILITIES, _PLAIN),
     "operators.stages": _PLAIN | _ALL_CAPABILITIES,
-    "operators.flink": {"operators.stages.stage"},
+    "operators.flink": {"operators.stages.stage", "schemas.topics"},
     "jobs": {"schemas", "operators.flink", "operators.stages", "operators.influx"},
     "edge_agent": {"schemas"},
     "simulator": {"schemas"},

@@ -211,10 +211,33 @@ def test_a_shard_that_gets_nothing_more_after_a_crash_is_written_too(task: Task,
     assert task.state == {}
 
 
-def test_shards_do_not_mix_and_dead_letters_come_out(task: Task, database: Database) -> None:
+def test_shards_go_out_in_one_request_and_dead_letters_come_out(task: Task, database: Database) -> None:
     task.send("a", "cam-a", figures("cam-a", 1))
+    task.wait(100)
     task.send("b", "cam-b", b"junk")
     task.send("b", "cam-b", figures("cam-b", 1))
     task.wait(InfluxStage.max_wait_ms)
-    assert sorted(len(lines) for lines in database.requests) == [1, 1]
+    assert [len(lines) for lines in database.requests] == [2]
+    assert task.state == {}
     assert [row[0] for row in task.out] == [topics.DEAD_LETTERS]
+    task.send("b", "cam-b", figures("cam-b", 2))
+    task.wait(InfluxStage.max_wait_ms)
+    assert [len(lines) for lines in database.requests] == [2, 1]
+
+
+def test_a_crash_between_the_write_and_another_shards_turn_loses_and_keeps_nothing(
+    task: Task, database: Database
+) -> None:
+    task.send("a", "cam-a", figures("cam-a", 1))
+    task.send("b", "cam-b", figures("cam-b", 1))
+    task.now_ms += InfluxStage.max_wait_ms
+    at_ms, task.key = first = min(task.timers)
+    task.timers.remove(first)
+    task.shell.on_timer(at_ms, task)
+    assert len(database.lines) == 2
+    saved = task.checkpoint()
+    task.recover(InfluxStage(TARGET), saved)
+    task.wait(InfluxStage.max_wait_ms)
+    assert len(set(database.lines)) == 2
+    assert database.lines[2:] == database.lines[1:2]
+    assert task.state == {}

@@ -18,7 +18,7 @@ class Logic:
     silence_ms = SILENCE_MS
 
     def on_record(self, record: Input) -> list[Output]:
-        return []
+        return [Output("dead-letters", "cam", b"letter")] if record.value == b"bad" else []
 
     def on_silence(self) -> list[Output]:
         return [Output("events", "cam", b"silent")]
@@ -43,6 +43,7 @@ class Harness:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_ms = 1_700_000_000_000
         self.held_total_ms, self.held_now = 0, False
+        self.dead_letter_count = 0
         self.timers: set[int] = set()
         self.stored: bytes | None = None
         monkeypatch.setattr(keyed_shell.time, "time", lambda: self.now_ms / 1000)
@@ -53,8 +54,8 @@ class Harness:
         self.shell.open(self)
         self.held_total_ms = 0
 
-    def record(self) -> None:
-        self.shell.process_element(Row(b"", 0, 0), self)
+    def record(self, value: bytes = b"") -> None:
+        self.shell.process_element(Row(value, 0, 0), self)
 
     def run(self, ms: int, held_up: bool = False) -> list[int]:
         """Let time pass; return the times (ms from now) at which the logic was told of silence."""
@@ -87,7 +88,8 @@ class Harness:
     def counter(self, name: str) -> Harness:
         return self
 
-    def inc(self) -> None: ...
+    def inc(self, n: int) -> None:
+        self.dead_letter_count += n
 
     def get_current_key(self) -> str:
         return "cam"
@@ -165,3 +167,9 @@ def test_timers_from_before_a_restart_do_not_tell_of_silence_by_themselves(task:
     task.restart()
     assert task.fire_due() == []
     assert len(task.run(60_000)) == 1
+
+
+def test_dead_letters_are_counted(task: Harness) -> None:
+    for value in (b"", b"bad", b"", b"bad"):
+        task.record(value)
+    assert task.dead_letter_count == 2
