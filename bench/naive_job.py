@@ -1,8 +1,9 @@
 """The naive design as a job: what PyFlink's own examples lead to. Only benchmarks run it.
 
-One JSON message per detection, `json.loads` in Python, keyed per object by a Python `key_by`, one state value per object,
-process mode, default bundles. Per detection it does the simplest zone and dwell logic there is: a rectangle, no gap tolerance,
-no hysteresis, no windows, no rules. Its objects come numbered by a perfect tracker at the edge, so it does not even track.
+One JSON message per detection, `json.loads` in Python, keyed per object by a Python `key_by`, one state value per object that
+is read and written with each detection, process mode, default bundles. Per detection it does the simplest zone and dwell
+logic there is: a rectangle, no hysteresis, no windows, no rules; an object that was away for long begins a new visit. Its
+objects come numbered by a perfect tracker at the edge, so it does not even track.
 """
 
 from __future__ import annotations
@@ -23,24 +24,29 @@ from pyflink.datastream.connectors.kafka import (
 )
 from pyflink.datastream.state import ValueStateDescriptor
 
+GONE_US = 2_000_000
+
 
 class Dwell(KeyedProcessFunction):
-    """Notes since when one object has been inside, and says so with every detection."""
+    """Notes since when one object has been inside and when it was seen last, and says so with every detection."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self.entered = runtime_context.get_state(ValueStateDescriptor("entered_us", Types.LONG()))
+        self.state = runtime_context.get_state(
+            ValueStateDescriptor("object", Types.TUPLE([Types.LONG(), Types.LONG()]))
+        )
 
     def process_element(self, value: Any, ctx: Any) -> Any:
+        now_us = value["capture_us"]
         x = (value["box"][0] + value["box"][2]) / 2
         y = value["box"][3]
         inside = 0.3 < x < 0.7 and y > 0.05
-        entered_us = self.entered.value()
-        if inside and entered_us is None:
-            entered_us = value["capture_us"]
-            self.entered.update(entered_us)
-        elif not inside and entered_us is not None:
-            self.entered.clear()
-        dwell_s = (value["capture_us"] - entered_us) / 1e6 if inside else 0.0
+        entered_us, seen_us = self.state.value() or (0, 0)
+        if not inside or now_us - seen_us > GONE_US:
+            entered_us = 0
+        if inside and not entered_us:
+            entered_us = now_us
+        self.state.update((entered_us, now_us))
+        dwell_s = (now_us - entered_us) / 1e6 if inside else 0.0
         yield json.dumps({"object": value["object"], "inside": inside, "dwell_s": dwell_s, "class": value["class"]})
 
 
