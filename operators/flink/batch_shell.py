@@ -15,8 +15,9 @@ from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor
 
-from operators.flink.keyed_shell import PYTHON_SWITCH_S
+from operators.flink.keyed_shell import DEAD_LETTER_COUNTER, PYTHON_SWITCH_S
 from operators.stages.stage import BatchStage, Input, Output
+from schemas import topics
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,12 @@ STATE_NAME = "held"
 
 
 class _Held:
-    __slots__ = ("pieces", "stored")
+    __slots__ = ("out", "pieces", "stored")
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces  # not written yet
         self.stored = len(pieces)  # in the state: also what was written together with another shard's
+        self.out: list[Output] = []  # what writing brought; sent when the state is cleared, so that no crash doubles it
 
 
 class BatchShell(KeyedProcessFunction):
@@ -43,6 +45,7 @@ class BatchShell(KeyedProcessFunction):
         self._state = runtime_context.get_list_state(ListStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._held: dict[str, _Held] = {}
         self._byte_count = 0
+        self._dead_letters = runtime_context.get_metrics_group().counter(DEAD_LETTER_COUNTER)
         sys.setswitchinterval(PYTHON_SWITCH_S)
         self._stage.open()
         log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
@@ -63,9 +66,9 @@ class BatchShell(KeyedProcessFunction):
             held.stored += 1
             self._byte_count += len(piece)
             if self._byte_count >= self._stage.max_bytes:
-                out = out + self._write_all()
-                self._clear(held)
-        return [Row(*o) for o in out]
+                self._write_all()
+                out = out + self._clear(held)
+        return self._rows(out)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
         """Write what all shards hold: it has waited long enough. After a restart, that is what the last checkpoint held.
@@ -74,9 +77,9 @@ class BatchShell(KeyedProcessFunction):
         each clear its own state only; what a crash leaves there is written once more.
         """
         held = self._of(ctx.get_current_key())
-        out = self._write_all() if held.pieces else []
-        self._clear(held)
-        return [Row(*o) for o in out]
+        if held.pieces:
+            self._write_all()
+        return self._rows(self._clear(held))
 
     def _of(self, shard: str) -> _Held:
         held = self._held.get(shard)
@@ -89,14 +92,24 @@ class BatchShell(KeyedProcessFunction):
         wait_ms = self._stage.max_wait_ms
         return (int(time.time() * 1000) // wait_ms + 1) * wait_ms
 
-    def _write_all(self) -> list[Output]:
-        out = self._stage.write([piece for held in self._held.values() for piece in held.pieces])
+    def _write_all(self) -> None:
+        shards = [held for held in self._held.values() for _ in held.pieces]
+        brought = self._stage.write([piece for held in self._held.values() for piece in held.pieces])
+        for i, out in brought.items():
+            shards[i].out += out
         for held in self._held.values():
             held.pieces = []
         self._byte_count = 0
-        return out
 
-    def _clear(self, held: _Held) -> None:
+    def _clear(self, held: _Held) -> list[Output]:
         if held.stored:
             self._state.clear()
             held.stored = 0
+        out, held.out = held.out, []
+        return out
+
+    def _rows(self, out: list[Output]) -> list[Row]:
+        letters = sum(o.topic == topics.DEAD_LETTERS for o in out)
+        if letters:
+            self._dead_letters.inc(letters)
+        return [Row(*o) for o in out]

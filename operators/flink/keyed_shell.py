@@ -27,6 +27,7 @@ PYTHON_SWITCH_S = 0.0005
 it would get it back only after Python's default of 5 ms."""
 
 STATE_NAME = "logic"
+DEAD_LETTER_COUNTER = "sightflow_dead_letters"
 TIMER_GRAIN_MS = 1000
 HOLD_UP_MS = 1000
 """A task that was held up for longer than this since it last looked has a backlog to read first."""
@@ -55,7 +56,7 @@ class KeyedShell(KeyedProcessFunction):
         # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
         self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._live: dict[str, _Live] = {}
-        self._dead_letters = runtime_context.get_metrics_group().counter("sightflow_dead_letters")
+        self._dead_letters = runtime_context.get_metrics_group().counter(DEAD_LETTER_COUNTER)
         self._held_up = _hold_up_meter(runtime_context)
         sys.setswitchinterval(PYTHON_SWITCH_S)
         self._stage.open()

@@ -66,14 +66,16 @@ class InfluxStage:
             return None, out
         return _encoder.encode(_Held(key, record.partition, record.offset, record.time_ms, lines)), out
 
-    def write(self, held: list[bytes]) -> list[Output]:
-        """Write what was held; a line that the server refuses goes to the dead letters."""
+    def write(self, held: list[bytes]) -> dict[int, list[Output]]:
+        """Write what was held; a line that the server refuses goes to the dead letters, once for its last record."""
         batches = [_decoder.decode(piece) for piece in held]
         bad = self._writer.write([line for batch in batches for line in batch.lines])
-        origin = {line: batch for batch in batches for line in batch.lines} if bad else {}
-        out = []
+        origin = {line: i for i, batch in enumerate(batches) for line in batch.lines} if bad else {}
+        out: dict[int, list[Output]] = {}
         for refused in bad:
-            b = origin[refused.line]
+            i = origin[refused.line]
+            b = batches[i]
             record = Input(refused.line.encode(), b.partition, b.offset, b.time_ms)
-            out.append(dead_letter("refused_by_influxdb", refused.reason, "influx", topics.FIGURES, b.key, record))
+            letter = dead_letter("refused_by_influxdb", refused.reason, "influx", topics.FIGURES, b.key, record)
+            out.setdefault(i, []).append(letter)
         return out

@@ -83,6 +83,6 @@ class BatchStage(Protocol):
         """Return what to hold of one record (None: nothing), and what comes out at once."""
         ...
 
-    def write(self, held: list[bytes]) -> list[Output]:
-        """Do the work for all that was held, in order; return what comes out."""
+    def write(self, held: list[bytes]) -> dict[int, list[Output]]:
+        """Do the work for all that was held, in order; return what comes out, by the index of the piece it is due to."""
         ...

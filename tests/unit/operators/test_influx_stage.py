@@ -65,7 +65,7 @@ def record(value: bytes | None, offset: int = 7) -> Input:
 def test_lines_of_many_cameras_go_out_in_one_request_and_in_order(stage: InfluxStage, database: Database) -> None:
     held = [stage.take(f"cam-{i}", record(figures(f"cam-{i}", 10, 20)))[0] for i in range(5)]
     assert database.requests == []
-    assert stage.write([piece for piece in held if piece]) == []
+    assert stage.write([piece for piece in held if piece]) == {}
     assert database.requests == [
         [f"camera_window,camera=cam-{i} frame_count=1.0 {at}" for i in range(5) for at in (10, 20)]
     ]
@@ -93,7 +93,8 @@ def test_a_refused_line_names_the_record_that_it_came_from(stage: InfluxStage, d
     held = [stage.take(f"cam-{i}", record(figures(f"cam-{i}", 1), offset=i))[0] for i in range(9)]
     database.refused = {"camera_window,camera=cam-4 frame_count=1.0 1"}
     out = stage.write([piece for piece in held if piece])
-    [letter] = [decode(o.value, DeadLetter) for o in out]
+    assert list(out) == [4]
+    [letter] = [decode(o.value, DeadLetter) for o in out[4]]
     assert (letter.reason, letter.key, letter.offset) == ("refused_by_influxdb", "cam-4", 4)
     assert letter.raw.decode() in database.refused
 
@@ -109,6 +110,7 @@ class Task:
         self.timers: set[tuple[int, str]] = set()
         self.state: dict[str, list[bytes]] = {}
         self.out: list[Any] = []
+        self.letter_count = 0
         monkeypatch.setattr(batch_shell.time, "time", lambda: self.now_ms / 1000)
         self.start(stage)
 
@@ -141,6 +143,15 @@ class Task:
 
     def timer_service(self) -> Task:
         return self
+
+    def get_metrics_group(self) -> Task:
+        return self
+
+    def counter(self, name: str) -> Task:
+        return self
+
+    def inc(self, n: int) -> None:
+        self.letter_count += n
 
     def register_processing_time_timer(self, at_ms: int) -> None:
         self.timers.add((at_ms, self.key))
@@ -240,4 +251,22 @@ def test_a_crash_between_the_write_and_another_shards_turn_loses_and_keeps_nothi
     task.wait(InfluxStage.max_wait_ms)
     assert len(set(database.lines)) == 2
     assert database.lines[2:] == database.lines[1:2]
+    assert task.state == {}
+
+
+def test_a_letter_of_a_refused_line_comes_out_with_its_own_shard_and_once(task: Task, database: Database) -> None:
+    database.refused = {"camera_window,camera=cam-b frame_count=1.0 1"}
+    task.shell._stage.max_bytes = 100
+    task.send("b", "cam-b", figures("cam-b", 1))
+    task.send("a", "cam-a", figures("cam-a", 1))  # enough: both are written
+    assert len(database.lines) == 2
+    assert task.out == [], "the state of b still holds what the letter is about"
+    saved = task.checkpoint()
+    task.wait(InfluxStage.max_wait_ms)
+    assert [row[1] for row in task.out] == ["cam-b"]
+    task.out.clear()  # the transaction that held it was aborted
+    task.recover(InfluxStage(TARGET), saved)
+    task.wait(InfluxStage.max_wait_ms)
+    assert [row[1] for row in task.out] == ["cam-b"]
+    assert task.letter_count == 2
     assert task.state == {}
