@@ -14,6 +14,7 @@ from schemas.settings import AnyRule, Crowding, Loitering
 from schemas.wire import AlertTransition
 
 MAX_OPEN = 1000  # alerts open at a time per camera; further ones are refused and counted
+NEVER_US = 1 << 62
 MAX_COOLING = 4096  # cool-downs that run at a time per camera; beyond, the oldest is cut short
 
 
@@ -88,6 +89,16 @@ class Alerts:
         self._orphans: list[Incident] = []  # open alerts whose rule new settings have taken away
         self._update_due_us = 0
         self._snapshot = b""
+
+    def thresholds(self) -> tuple[list[int], list[int]]:
+        """Return zone index and count of each crowding rule: with that many inside, `step` has something to do."""
+        return [zone for _, _, zone, _, _ in self._crowding], [rule.count for _, rule, _, _, _ in self._crowding]
+
+    def wake_us(self) -> int:
+        """Return from when on `step` may have something to do in a frame without dwell events and below `thresholds`."""
+        if self._orphans or self._deferred or any(run.phase for run in self._runs.values()):
+            return 0
+        return self._update_due_us if self._incidents else NEVER_US
 
     def dwell_rules(self) -> list[tuple[int, float]]:
         """Return (zone index, seconds) of each loitering rule, in the order that `Dwelling.rule` counts them."""

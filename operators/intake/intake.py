@@ -75,19 +75,27 @@ class Intake:
         self.dirty = True  # anything but boot, next_seq, capture_us and counts has changed
         self._rare = b""
 
+    def is_next(self, frame: DetectionFrame) -> bool:
+        """Whether `accept` would let this frame, and no other, pass at once; then `take` does the same for less."""
+        return (
+            frame.boot == self.boot
+            and frame.seq == self.next_seq
+            and frame.capture_us > self.capture_us
+            and not self._waiting
+        )
+
+    def take(self, frame: DetectionFrame) -> None:
+        """Let a frame pass that `is_next`."""
+        self.next_seq += 1
+        self.capture_us = frame.capture_us
+
     def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
         """Take one frame; return those whose turn has come, in order.
 
         Raises BadMessage for one that cannot be used; then nothing but the count of duplicates or the void has changed.
         """
-        if (
-            frame.boot == self.boot
-            and frame.seq == self.next_seq
-            and frame.capture_us > self.capture_us
-            and not self._waiting
-        ):
-            self.next_seq += 1
-            self.capture_us = frame.capture_us
+        if self.is_next(frame):
+            self.take(frame)
             return [Ready(frame, raw, partition, offset)]
         return self._accept_unusual(frame, raw, partition, offset)
 
@@ -206,7 +214,11 @@ class Intake:
         if self.dirty:
             self._rare = msgspec.msgpack.encode(_Rare(self._waiting, self._skipped, self._boots, self._void_to))
             self.dirty = False
-        return (self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count), self._rare
+        return self.often(), self._rare
+
+    def often(self) -> tuple[int, ...]:
+        """Return what changes with every frame."""
+        return self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count
 
     def restore(self, often: tuple[int, ...], rare: bytes) -> None:
         """Take up a snapshot."""

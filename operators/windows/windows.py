@@ -73,12 +73,13 @@ class Windows:
         self.refused = 0
         self._series: dict[tuple[str, str, str], Series] = {}
         self._change_count = 0
-        self.tallies: dict[int, list[int]] = {}  # plain counts by window, changed with every frame
-        self.dirty = True  # anything but the tallies has changed
+        self.tallies: dict[int, list[int]] = {}  # plain counts by window
+        self.dirty = True  # anything has changed since the last snapshot
         self._snapshot = b""
 
     def tally(self, at_us: int, width: int) -> list[int]:
-        """Return the `width` plain counts of the window that holds `at_us`, to be added to in place."""
+        """Return the `width` plain counts of the window that holds `at_us`, to be added to in place, at once."""
+        self.dirty = True
         start = max(at_us - at_us % self.length_us, self.oldest_us)
         counts = self.tallies.get(start)
         if counts is None:
@@ -121,9 +122,13 @@ class Windows:
         """Make the series exist, so that it is reported with zeros from now on."""
         self._at(key)
 
+    def due_us(self) -> int:
+        """Return from when on `due` is true."""
+        return self.oldest_us + self.length_us + self.grace_us
+
     def due(self, now_us: int) -> bool:
         """Whether `close` would report anything."""
-        return 0 < self.oldest_us <= now_us - self.length_us - self.grace_us
+        return 0 < self.oldest_us and now_us >= self.due_us()
 
     def close(self, now_us: int) -> list[Report]:
         """Report windows that can no longer change at `now_us`, oldest first; those without a frame are left out."""
