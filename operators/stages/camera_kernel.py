@@ -16,6 +16,7 @@ import numpy as np
 from operators import block
 from operators.block import matrix, matrix_at, place, vector, vector_at
 from operators.compiled import COMPILED, kernel
+from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
 from operators.stages import track_frame
 from operators.stages.track_frame import write_track_frame
 from operators.tracking import kernel as tracking
@@ -28,14 +29,14 @@ from operators.zones import kernel as zones
 from operators.zones.kernel import RECORD, VISIT
 
 SECTIONS = (
-    "header", "stream", "tally", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
+    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
     "zone_points", "zone_starts", "zone_anchors", "zone_gap_us", "zone_min_inside_us", "zone_wanted", "rule_zone",
     "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_bands", "wire_wanted", "crowd_zone", "crowd_count",
     "template_ends", "tracks", "visits", "approaches", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
-    HEADER, STREAM, TALLY, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
+    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
     ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_GAP_US, ZONE_MIN_INSIDE_US, ZONE_WANTED, RULE_ZONE,
     RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_BANDS, WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
     TEMPLATE_ENDS, TRACKS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
@@ -51,11 +52,14 @@ SCRATCH_SECTIONS = (
     VISIT_RECORDS, CROSSING_RECORDS, OUT,
 ) = range(len(SCRATCH_SECTIONS))  # fmt: skip
 
-NOW_US, LAST_US, SEQ, SENT_US, DETECTION_COUNT, LABEL_COUNT = range(6)
-FRAME_HEAD = 8 * 6
+NOW_US, FRAME_BOOT, SEQ, SENT_US, DETECTION_COUNT, LABEL_COUNT, PASSED = range(7)
+FRAME_HEAD = 8 * 7
 """A frame lies in `frame` as these numbers (int64), then boxes, scores and classes as they came."""
 FOUND_BIRTHS, FOUND_ENDS, FOUND_VISITS, FOUND_CROSSINGS = range(4)
 TALLY_FRAMES, TALLY_DETECTIONS = range(2)
+USUAL_UNTIL_US, SILENCE_US = range(2)
+"""Of `limits`: the event time at which something is to be done beside the kernels (0: at once), and the longest gap."""
+NOT_NEXT = -1
 
 I8, F8, F4, U4, U1, B1 = (np.dtype(name) for name in ("<i8", "<f8", "<f4", "<u4", "u1", "?"))
 WORD = 8  # bytes; rows of all tables are whole words
@@ -66,7 +70,10 @@ GROUND_END = (TRACK.fields["ground"][1] + TRACK.fields["ground"][0].itemsize) //
 """The words of a TRACK that mean nothing without `has_ground`."""
 HEADER_END = table.HEADER_SIZE
 STREAM_END = HEADER_END + table.STREAM_SIZE
-HEAD_WORDS = STREAM_END + 2  # the tally
+TALLY_END = STREAM_END + 2
+ORDER_END = TALLY_END + 5
+HEAD_WORDS = ORDER_END + 1  # the clock
+BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
 GROUND_BIT, VISITS_BIT = 16, 17
 MAX_PLACES = 32  # zones or tripwires of a camera (schemas.settings.Camera): a mask of them fits beside slot and GROUND_BIT
 
@@ -90,6 +97,19 @@ def detections(scratch: Any) -> Any:
 
 
 @kernel
+def let_pass(memory: Any, frame: Any) -> bool:
+    """Take note of a frame that comes in order, with no gap before it and no time up with it; False for any other."""
+    order, limits, now_us = vector(memory, ORDER, I8), vector(memory, LIMITS, I8), frame[NOW_US]
+    if frame[FRAME_BOOT] != order[BOOT] or frame[SEQ] != order[NEXT_SEQ] or now_us <= order[CAPTURE_US]:
+        return False
+    if now_us >= limits[USUAL_UNTIL_US] or now_us - vector(memory, CLOCK, I8)[0] > limits[SILENCE_US]:
+        return False
+    order[NEXT_SEQ] += 1
+    order[CAPTURE_US] = now_us
+    return True
+
+
+@kernel
 def is_crowded(memory: Any) -> bool:
     """Whether a zone holds as many as a crowding rule asks for."""
     inside, zone, count = vector(memory, INSIDE_COUNT, I8), vector(memory, CROWD_ZONE, I8), vector(memory, CROWD_COUNT, I8)
@@ -107,19 +127,25 @@ def _advance(stamp: int) -> Any:
         """Take the frame that lies in `scratch` into the camera whose block is `memory`.
 
         Returns the size of the track frame in `out`, and whether anything else is to be looked at: something was found, or
-        rules have work. A frame with a bad detection changes nothing; the size is then −1 − its index.
+        rules have work. Instead of the size: NOT_NEXT for a frame that the intake must see (one that has PASSED it is not
+        asked), −2 − its index for a bad detection. Such a frame has changed nothing.
         """
         frame, found = vector(scratch, FRAME, I8), vector(scratch, FOUND, I8)
         now_us, n = frame[NOW_US], frame[DETECTION_COUNT]
         boxes, scores, classes = detections(scratch)
         bad = tracking.check(boxes, scores, classes, frame[LABEL_COUNT])
         if bad >= 0 or stamp < 0:
-            return -1 - bad, False
+            return -2 - bad, False
+        if not frame[PASSED] and not let_pass(memory, frame):
+            return NOT_NEXT, False
         header, parameters = vector(memory, HEADER, I8), vector(memory, PARAMETERS, F8)
         tracks, aspect = vector(memory, TRACKS, TRACK), vector(memory, PICTURE, F8)[0]
+        clock = vector(memory, CLOCK, I8)
+        last_us = clock[0] if clock[0] else now_us
+        clock[0] = now_us
         step_tracks(
             tracks, header, vector(memory, STREAM, F8), boxes, scores, classes, vector(memory, LABEL_OF, U1), affinity,
-            vector(memory, FLOOR, F8), vector(memory, COLUMN_OF, I8), now_us, frame[LAST_US], aspect, parameters,
+            vector(memory, FLOOR, F8), vector(memory, COLUMN_OF, I8), now_us, last_us, aspect, parameters,
         )  # fmt: skip
         slots = header[SLOTS]
         count, births, ends = publish_tracks(
@@ -166,7 +192,8 @@ advance = _advance(source_stamp(tracking, plain_tracking, table, zones, tripwire
 
 @kernel
 def _copy(out: Any, at: int, words: Any, begin: int, end: int) -> int:
-    out[at : at + end - begin] = words[begin:end]
+    for i in range(begin, end):
+        out[at + i - begin] = words[i]
     return at + end - begin
 
 
@@ -175,17 +202,20 @@ def _pack(stamp: int) -> Any:
 
     @kernel
     def pack(memory: Any, scratch: Any) -> int:
-        """Write what must be kept of a camera's tables to `out`; return its size in bytes.
+        """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
 
-        In words: header and stream of the tracker, the tally; for each slot in use: its number, whether its `ground` counts and a mask of
+        The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock; for each slot in use: its number, whether its `ground` counts and a mask of
         its open visits in one word, a mask of its known approaches in the next, then the rows themselves.
         """
-        out = vector_at(scratch, place(scratch, OUT), vector(scratch, OUT, U1).shape[0] // WORD, I8)
+        head_bytes = vector(scratch, OUT, U1)
+        out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)
         header, tracks = vector(memory, HEADER, I8), vector(memory, TRACKS, TRACK)
         visits, approaches = matrix(memory, VISITS, VISIT), matrix(memory, APPROACHES, APPROACH)
         at = _copy(out, 0, header, 0, table.HEADER_SIZE)
         at = _copy(out, at, vector_at(memory, place(memory, STREAM), table.STREAM_SIZE, I8), 0, table.STREAM_SIZE)
         at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
+        at = _copy(out, at, vector(memory, ORDER, I8), 0, 5)
+        at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1)
         for i in range(header[SLOTS] if stamp >= 0 else 0):
             t = tracks[i]
             if t.status == FREE:
@@ -209,7 +239,11 @@ def _pack(stamp: int) -> Any:
                     at = _copy(out, at, vector_at(memory, row, APPROACH_WORDS, I8), 0, APPROACH_WORDS)
             out[head] = i | (np.int64(t.has_ground) << GROUND_BIT) | (open_visits << VISITS_BIT)
             out[head + 1] = known_approaches
-        return at * WORD
+        size = at * WORD
+        begin = WORD - BIN_HEAD
+        head_bytes[begin], head_bytes[begin + 1], head_bytes[begin + 2] = 0xC6, size >> 24, (size >> 16) & 0xFF
+        head_bytes[begin + 3], head_bytes[begin + 4] = (size >> 8) & 0xFF, size & 0xFF
+        return WORD + size
 
     return pack
 

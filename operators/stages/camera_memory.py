@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from operators.alerts import Alerts
 from operators.block import Block
+from operators.intake import Intake
 from operators.stages import camera_kernel as k
 from operators.stages import track_frame
 from operators.tracking import Tracker
@@ -30,10 +31,13 @@ FLOOR_SIZE = 9
 class CameraMemory:
     """A camera's arrays in one block. The tracker's, the zones' and the tripwires' own are moved there."""
 
-    def __init__(self, tracker: Tracker, zones: Zones, tripwires: Tripwires, alerts: Alerts) -> None:
+    def __init__(
+        self, intake: Intake, tracker: Tracker, zones: Zones, tripwires: Tripwires, alerts: Alerts, silence_us: int
+    ) -> None:
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
         self.tally = np.zeros(2, np.int64)  # frames and detections of the window that is counted now
+        self.limits = np.array([0, silence_us], np.int64)  # `camera_kernel.let_pass`
         self.picture = np.ones(1)  # width / height
         self.wake_us = np.zeros(1, np.int64)  # `Alerts.wake_us`
         self.label_of = np.zeros(256, np.uint8)  # the camera's index of each label of the frame
@@ -42,7 +46,8 @@ class CameraMemory:
         self.template = np.zeros(TEMPLATE_BYTES, np.uint8)
         self.template_ends = np.zeros(track_frame.PIECES, np.int64)
         owners: dict[str, tuple[Any, str]] = {name: (self, name) for name in k.SECTIONS if hasattr(self, name)}
-        owners |= {name: (tracker, name) for name in ("header", "stream", "parameters", "tracks", "column_of")}
+        owners["order"] = (intake, "order")
+        owners |= {name: (tracker, name) for name in ("clock", "header", "stream", "parameters", "tracks", "column_of")}
         zone_names = ("points", "starts", "anchors", "gap_us", "min_inside_us", "wanted")
         owners |= {f"zone_{name}": (zones, name) for name in zone_names}
         owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
@@ -98,22 +103,26 @@ class CameraScratch:
         self._bytes = memoryview(self.memory)
         self._frame_at, self._out_at = block.place(k.FRAME), block.place(k.OUT)
 
-    def load(self, f: DetectionFrame, last_us: int) -> None:
-        """Put a frame where the kernels look for it."""
+    def load(self, f: DetectionFrame, passed: bool) -> None:
+        """Put a frame where the kernels look for it; `passed`: the intake has let it pass."""
         n = len(f.classes)
         _packer(n).pack_into(
-            self._bytes, self._frame_at, f.capture_us, last_us, f.seq, f.sent_us, n, len(f.labels), f.boxes, f.scores,
-            f.classes,
+            self._bytes, self._frame_at, f.capture_us, f.boot, f.seq, f.sent_us, n, len(f.labels), passed, f.boxes,
+            f.scores, f.classes,
         )  # fmt: skip
 
-    def written(self, size: int) -> bytes:
-        """Return a copy of what a kernel has written to `out`."""
+    def message(self, size: int) -> bytes:
+        """Return a copy of the message that `camera_kernel.advance` has written."""
         return self._bytes[self._out_at : self._out_at + size].tobytes()
+
+    def packed(self, end: int) -> bytes:
+        """Return a copy of what `camera_kernel.pack` has written."""
+        return self._bytes[self._out_at + k.WORD - k.BIN_HEAD : self._out_at + end].tobytes()
 
 
 @lru_cache(maxsize=MAX_DETECTIONS + 1)
 def _packer(n: int) -> Struct:
-    return Struct(f"<6q{16 * n}s{4 * n}s{n}s")
+    return Struct(f"<7q{16 * n}s{4 * n}s{n}s")
 
 
 # ---- the packed state --------------------------------------------------------------------------------------------------
@@ -125,6 +134,8 @@ class Tables(NamedTuple):
     header: bytes
     stream: bytes
     tally: list[int]
+    order: list[int]
+    last_us: int
     tracks: bytes
     visits: bytes
     approaches: bytes
@@ -133,7 +144,7 @@ class Tables(NamedTuple):
 def packed_room(capacity: int, zone_count: int, wire_count: int) -> int:
     """Return how many bytes a packed state can take."""
     per_slot = 2 + k.TRACK_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
-    return k.WORD * (k.HEAD_WORDS + capacity * per_slot)
+    return k.WORD * (1 + k.HEAD_WORDS + capacity * per_slot)
 
 
 def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
@@ -158,8 +169,9 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
         for wire in _bits(known):
             approaches[slot, wire] = words[at : at + k.APPROACH_WORDS]
             at += k.APPROACH_WORDS
-    tally = words[k.STREAM_END : k.HEAD_WORDS].tolist()
-    return Tables(header.tobytes(), stream.tobytes(), tally, *(a.tobytes() for a in (tracks, visits, approaches)))
+    tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
+    last_us = int(words[k.ORDER_END])
+    return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *(a.tobytes() for a in (tracks, visits, approaches)))
 
 
 def _bits(mask: int) -> list[int]:

@@ -62,19 +62,6 @@ def dead_letter(reason: str, detail: str, stage: str, topic: str, key: str, reco
     return Output(topics.DEAD_LETTERS, key, encode(letter))
 
 
-class _Often(Struct, array_like=True):
-    """What changes with every frame."""
-
-    intake: tuple[int, int, int, int, int]
-    last_us: int
-    counted: tuple[int, int]
-    lost: bool
-    window_us: int
-    alerts: bytes
-    embeddings: tuple[str, bytes]
-    tables: bytes  # `camera_kernel.pack`
-
-
 class _State(Struct, array_like=True):
     version: int
     zone_ids: tuple[str, ...]
@@ -82,7 +69,12 @@ class _State(Struct, array_like=True):
     labels: tuple[str, ...]
     intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
-    often: _Often
+    alerts: bytes
+    embeddings: tuple[str, bytes]
+    lost: bool
+    counted: tuple[int, int]
+    window_us: int
+    tables: bytes  # `camera_kernel.pack`
 
 
 class _Version(Struct, array_like=True):
@@ -194,7 +186,9 @@ class CameraLogic:
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
-        self._memory = CameraMemory(self._tracker, self._zones, self._tripwires, self._alerts)
+        self._memory = CameraMemory(
+            self._intake, self._tracker, self._zones, self._tripwires, self._alerts, self.silence_ms * 1000
+        )
         places = len(camera.zones), len(camera.tripwires)
         scratch.make_room(
             self._zones.room(config.capacity), self._tripwires.room(config.capacity), packed_room(config.capacity, *places)
@@ -204,8 +198,8 @@ class CameraLogic:
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
         self._picture: tuple[object, ...] = ()  # what the memory's template and floor are for
         self._window_us = 0  # start of the window that the memory's tally counts for
-        self._usual_until_us = 0  # event time before which no window turns or closes; 0: something else is to be looked at
         self._rare = b""  # the part of the snapshot that rarely changes
+        self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
         self._counted = (0, 0)  # duplicates and missing frames that windows have counted
         self._declare(camera)
@@ -226,17 +220,19 @@ class CameraLogic:
         try:
             frame = decode_detections(record.value)
             self._check_origin(frame, record)
-            if self._is_usual(frame):
-                self._take_usual(frame, record, out)
+            if self._looks_usual(frame) and self._take_usual(frame, record, out):
                 return out
             self._check_arrays(frame)
-            self._usual_until_us = 0
+            self._settled = b""
+            self._expect_unusual()
             turn = self._intake.accept(frame, record.value or b"", record.partition, record.offset)
         except BadMessage as e:
             self._refuse(Refused(e.reason, e.detail, record.value or b"", record.partition, record.offset), out)
             return out
         for item in turn:
             self._take(item, out)
+        if self._intake.is_waiting:
+            self._expect_unusual()
         return out
 
     def _take(self, item: Ready | Refused, out: list[Output]) -> None:
@@ -250,6 +246,7 @@ class CameraLogic:
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
         out.append(dead_letter(r.reason, r.detail, "camera", topics.DETECTIONS, self.camera, record))
+        self._settled = b""
         if self._windows.oldest_us:
             self._windows.tally(self._intake.capture_us, figures.TALLIES)[figures.REFUSED] += 1
 
@@ -273,45 +270,48 @@ class CameraLogic:
 
     # ---- the usual frame: nothing but the tracker's, the zones' and the tripwires' work, in one call ------------
 
-    def _is_usual(self, f: DetectionFrame) -> bool:
-        """Whether a frame comes in order, as the last one did, and no time is up with it."""
-        now_us = f.capture_us
+    def _looks_usual(self, f: DetectionFrame) -> bool:
+        """Whether the memory is ready for frames like this one (`_look`)."""
         return (
-            now_us < self._usual_until_us
-            and now_us - self._tracker.last_us <= self.silence_ms * 1000
-            and self._intake.is_next(f)
-            and not f.embeddings
+            not f.embeddings
             and self._picture == (f.boot, f.width_px, f.height_px, f.model_sha, self.settings)
             and (f.labels == self._labels_seen or self._know_labels(f.labels))
         )
 
-    def _take_usual(self, f: DetectionFrame, record: Input, out: list[Output]) -> None:
-        """Take such a frame. Raises BadMessage, and has changed nothing then, where a detection cannot be used."""
-        size, more = self._step(f, NO_AFFINITY)
-        if size < 0:
-            raise BadMessage("bad_detection", check_detections(*_arrays(f), len(f.labels)))
-        self._intake.take(f)
-        tracks = Output(topics.TRACKS, self.camera, self._scratch.written(size))
-        if not more:
-            out.append(tracks)
-            return
-        points: list[Point] = []
-        cause = Cause(self.settings, f.model_sha, record.partition, record.offset, f.seq, f.sent_us)
-        self._react(f.capture_us, cause, points, out)
-        out.append(tracks)
-        out.extend(self._points(points))
+    def _take_usual(self, f: DetectionFrame, record: Input, out: list[Output]) -> bool:
+        """Take a frame that comes in order, and with which no time is up; return False for any other.
 
-    def _step(self, f: DetectionFrame, affinity: Any) -> tuple[int, bool]:
+        Raises BadMessage, and has changed nothing then, where a detection cannot be used.
+        """
+        size, more = self._step(f, NO_AFFINITY, passed=False)
+        if size < 0:
+            if size == kernel.NOT_NEXT:
+                return False
+            raise BadMessage("bad_detection", check_detections(*_arrays(f), len(f.labels)))
+        tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
+        if more:
+            points: list[Point] = []
+            cause = Cause(self.settings, f.model_sha, record.partition, record.offset, f.seq, f.sent_us)
+            self._react(f.capture_us, cause, points, out)
+            out.append(tracks)
+            out.extend(self._points(points))
+        else:
+            out.append(tracks)
+        return True
+
+    def _expect_unusual(self) -> None:
+        """Have the next frame go the long way (`_frame`)."""
+        self._memory.limits[kernel.USUAL_UNTIL_US] = 0
+
+    def _step(self, f: DetectionFrame, affinity: Any, passed: bool) -> tuple[int, bool]:
         """Run the kernels; return what `camera_kernel.advance` does."""
-        scratch, tracker = self._scratch, self._tracker
-        scratch.load(f, tracker.last_us or f.capture_us)
-        size, more = kernel.advance(self._memory.memory, scratch.memory, affinity)
-        if size >= 0:
-            tracker.last_us = f.capture_us
-        return size, more
+        scratch = self._scratch
+        scratch.load(f, passed)
+        return kernel.advance(self._memory.memory, scratch.memory, affinity)  # type: ignore[no-any-return]
 
     def _react(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         """Say what the kernels have found, and what the rules make of it."""
+        self._settled = b""
         scratch = self._scratch
         births, ends, visit_count, crossing_count = scratch.found.tolist()
         visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
@@ -345,17 +345,17 @@ class CameraLogic:
         affinity, vectors = NO_AFFINITY, None
         if f.embeddings:
             affinity, vectors = tracker.compare(_embeddings(f), f.embedding_model)
-        size, _ = self._step(f, affinity)
+        size, _ = self._step(f, affinity, passed=True)
         if vectors is not None:
             tracker.remember(vectors)
-        tracks = Output(topics.TRACKS, self.camera, self._scratch.written(size))
+        tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
         self._react(now_us, cause, points, out)
         self._count_intake(now_us)
         if windows.due(now_us):
             self._figures(windows.close(now_us), points)
         out.append(tracks)
         out.extend(self._points(points))
-        self._usual_until_us = min(self._window_us + windows.length_us, windows.due_us())
+        self._memory.limits[kernel.USUAL_UNTIL_US] = min(self._window_us + windows.length_us, windows.due_us())
 
     def _count_intake(self, now_us: int) -> None:
         """Count repeats and missing frames for the window in which they were noticed."""
@@ -536,6 +536,7 @@ class CameraLogic:
         """The source is silent: close what is open, report the windows as far as they are known."""
         out: list[Output] = []
         points: list[Point] = []
+        self._settled = b""
         for item in self._intake.give_up():
             self._take(item, out)
         if self._tracker.last_us and not self._lost:
@@ -552,7 +553,7 @@ class CameraLogic:
         last_us = self._tracker.last_us
         cause = Cause(self.settings, "", -1, -1, -1, 0)
         self._lost = True
-        self._usual_until_us = 0
+        self._expect_unusual()
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
@@ -577,23 +578,27 @@ class CameraLogic:
 
     def snapshot(self) -> bytes:
         """Return the whole state; a microsecond or two, since what rarely changes is encoded only when it has."""
+        prefix = self._settled or self._encode_all_but_tables()
+        scratch = self._scratch
+        return prefix + scratch.packed(kernel.pack(self._memory.memory, scratch.memory))
+
+    def _encode_all_but_tables(self) -> bytes:
+        """Return the beginning of a `_State`, and keep it where only what the kernels change can change it."""
         if not self._rare or self._windows.dirty or self._intake.dirty:
             self._rare = self._encode_rare()
-        memory, scratch = self._memory.memory, self._scratch
-        tables = scratch.written(kernel.pack(memory, scratch.memory))
-        often = (
-            self._intake.often(), self._tracker.last_us, self._counted, self._lost, self._window_us,
-            self._alerts.snapshot(), self._tracker.embeddings(), tables,
-        )  # fmt: skip
-        return self._rare + _encode_part(often)
+        embeddings = self._tracker.embeddings()
+        fields = (self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us)
+        prefix = self._rare + b"".join([_encode_part(field) for field in fields])
+        self._settled = b"" if embeddings[1] else prefix
+        return prefix
 
     def _encode_rare(self) -> bytes:
-        """Return the beginning of a `_State`, all but its last field."""
+        """Return the beginning of a `_State`, up to `windows`."""
         fields = (
             STATE_VERSION, self._zone_ids, self._wire_ids, self._labels, self._intake.snapshot()[1],
             self._windows.snapshot(),
         )  # fmt: skip
-        return _ARRAY + b"".join(_encode_part(field) for field in fields)
+        return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot; zones, tripwires and rules are matched by id, so settings may have changed."""
@@ -601,27 +606,28 @@ class CameraLogic:
         if version != STATE_VERSION:
             raise ValueError(f"camera {self.camera}: expected state version {STATE_VERSION}, got {version}")
         s = _state_decoder.decode(data)
-        often, tables = s.often, unpack(s.often.tables, len(s.zone_ids), len(s.wire_ids))
+        tables = unpack(s.tables, len(s.zone_ids), len(s.wire_ids))
         self._labels = s.labels
         self._label_maps.clear()
-        self._labels_seen, self._picture, self._rare = None, (), b""
+        self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
         self._zones.set_labels(s.labels)
         self._tripwires.set_labels(s.labels)
-        self._intake.restore(often.intake, s.intake)
-        self._tracker.restore(often.last_us, tables.header, tables.stream, tables.tracks, *often.embeddings)
-        self._zones.restore(tables.visits, s.zone_ids, self._alerts.restore(often.alerts))
+        self._intake.restore(tuple(tables.order), s.intake)
+        self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
+        self._zones.restore(tables.visits, s.zone_ids, self._alerts.restore(s.alerts))
         self._tripwires.restore(tables.approaches, s.wire_ids)
         tallies, windows = s.windows
-        if often.window_us:
-            _add_counts(tallies.setdefault(often.window_us, [0] * figures.TALLIES), tables.tally)
+        if s.window_us:
+            _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
         places = {"zone": self._zone_ids, "tripwire": self._wire_ids}
         self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
         self._declare(self._camera)
-        self._lost, self._counted = often.lost, often.counted
-        self._window_us, self._usual_until_us, self._memory.wake_us[0] = 0, 0, 0
-        if often.window_us:
-            self._count_from(often.last_us)
+        self._lost, self._counted = s.lost, s.counted
+        self._window_us, self._memory.wake_us[0] = 0, 0
+        self._expect_unusual()
+        if s.window_us:
+            self._count_from(tables.last_us)
 
 
 def _add_counts(counts: list[int], more: list[int]) -> None:

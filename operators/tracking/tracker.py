@@ -70,7 +70,7 @@ class Tracker:
         self.tracks: npt.NDArray[Any] = np.zeros(config.capacity, TRACK)
         self.header = np.zeros(HEADER_SIZE, np.int64)
         self.stream = np.zeros(STREAM_SIZE, np.float64)
-        self.last_us = 0
+        self.clock = np.zeros(1, np.int64)  # event time of the last frame; 0 before the first
         self._way: Any = kernel if compiled else plain
         self._step: Callable[..., None] = self._way.step
         self.parameters = config.vector()
@@ -78,6 +78,15 @@ class Tracker:
         self.column_of = np.zeros(config.capacity, np.int64)
         self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows as `_whole` gives them
         self._embedding_model = ""
+
+    @property
+    def last_us(self) -> int:
+        """Event time of the last frame, 0 before the first."""
+        return int(self.clock[0])
+
+    @last_us.setter
+    def last_us(self, at_us: int) -> None:
+        self.clock[0] = at_us
 
     @property
     def slots(self) -> int:
