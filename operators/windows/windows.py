@@ -55,9 +55,12 @@ class Report(NamedTuple):
 
 class _State(Struct, array_like=True):
     oldest_us: int
-    series: list[tuple[tuple[str, str, str], Series]]
+    series: list[msgspec.Raw]  # each a (key, Series)
     revisions: dict[int, int]
     refused: int
+
+
+_series_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, str, str], Series])
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Windows:
         self.tallies: dict[int, list[int]] = {}  # plain counts by window
         self.dirty = True  # anything has changed since the last snapshot
         self._snapshot = b""
+        self._encoded: dict[tuple[str, str, str], msgspec.Raw] = {}  # series that have not changed since their last snapshot
 
     def tally(self, at_us: int, width: int) -> list[int]:
         """Return the `width` plain counts of the window that holds `at_us`, to be added to in place, at once."""
@@ -169,6 +173,7 @@ class Windows:
 
     def _at(self, key: tuple[str, str, str]) -> Series | None:
         self.dirty = True
+        self._encoded.pop(key, None)
         series = self._series.get(key)
         if series is None:
             if len(self._series) >= MAX_SERIES:
@@ -198,6 +203,7 @@ class Windows:
         return spans
 
     def _forget(self, series: Series, end: int, level: int) -> None:
+        self._encoded.clear()
         before = len(series.changes) + len(series.counts) + len(series.sums)
         series.level = level
         series.changes = [c for c in series.changes if c[0] >= end]
@@ -209,16 +215,23 @@ class Windows:
         """Return the tallies, and the rest as MessagePack (made anew only when it has changed)."""
         if self.dirty:
             self._snapshot = msgspec.msgpack.encode(
-                _State(self.oldest_us, list(self._series.items()), self.revisions, self.refused)
+                _State(self.oldest_us, [self._encode(key) for key in self._series], self.revisions, self.refused)
             )
             self.dirty = False
         return self.tallies, self._snapshot
+
+    def _encode(self, key: tuple[str, str, str]) -> msgspec.Raw:
+        raw = self._encoded.get(key)
+        if raw is None:
+            raw = self._encoded[key] = msgspec.Raw(msgspec.msgpack.encode((key, self._series[key])))
+        return raw
 
     def restore(self, tallies: dict[int, list[int]], data: bytes) -> None:
         """Take up a snapshot."""
         state = msgspec.msgpack.decode(data, type=_State)
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
-        self._series = dict(state.series)
+        self._series = dict(_series_decoder.decode(raw) for raw in state.series)
+        self._encoded.clear()
         self._realign(tallies)
         self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
         self.dirty = True
@@ -226,6 +239,7 @@ class Windows:
     def keep(self, wanted: Callable[[tuple[str, str, str]], bool]) -> None:
         """Forget the series that are not wanted: after new settings, those of places that are gone."""
         self._series = {key: series for key, series in self._series.items() if wanted(key)}
+        self._encoded.clear()
         self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
         self.dirty = True
 
