@@ -30,7 +30,7 @@ class Block:
         begin = -raw.ctypes.data % ALIGNMENT
         self.memory = raw[begin : begin + at]
         self._directory = self.memory[: ENTRY * len(arrays)].view(_I8).reshape(-1, 3)
-        self.arrays = [self._settle(n, place, array) for n, (place, array) in enumerate(zip(places, arrays, strict=True))]
+        self.arrays = [self._settle(n, places[n], array) for n, array in enumerate(arrays)]
 
     @classmethod
     def holding(cls, fields: Sequence[tuple[Any, str]]) -> Block:
@@ -100,7 +100,7 @@ except ImportError:  # the functions above are what kernels call
     numba = None
 else:
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic  # type: ignore[untyped-decorator]
     def _pointer(_: Any, address: Any) -> Any:
         """Turn an address into a pointer."""
         to = numba.types.voidptr
@@ -110,21 +110,21 @@ else:
 
         return to(numba.types.uintp), build
 
-    @overload(vector_at)  # type: ignore[misc]
+    @overload(vector_at)  # type: ignore[untyped-decorator]
     def _vector_at(memory: Any, at: Any, rows: Any, dtype: Any) -> Any:
         def compiled(memory: Any, at: Any, rows: Any, dtype: Any) -> Any:
             return numba.carray(_pointer(np.uintp(memory.ctypes.data + np.uintp(at))), (rows,), dtype)
 
         return compiled
 
-    @overload(matrix_at)  # type: ignore[misc]
+    @overload(matrix_at)  # type: ignore[untyped-decorator]
     def _matrix_at(memory: Any, at: Any, rows: Any, columns: Any, dtype: Any) -> Any:
         def compiled(memory: Any, at: Any, rows: Any, columns: Any, dtype: Any) -> Any:
             return numba.carray(_pointer(np.uintp(memory.ctypes.data + np.uintp(at))), (rows, columns), dtype)
 
         return compiled
 
-    @overload(vector)  # type: ignore[misc]
+    @overload(vector)  # type: ignore[untyped-decorator]
     def _vector(memory: Any, section: Any, dtype: Any) -> Any:
         def compiled(memory: Any, section: Any, dtype: Any) -> Any:
             entry = vector_at(memory, ENTRY * section, 3, _I8)
@@ -132,7 +132,7 @@ else:
 
         return compiled
 
-    @overload(matrix)  # type: ignore[misc]
+    @overload(matrix)  # type: ignore[untyped-decorator]
     def _matrix(memory: Any, section: Any, dtype: Any) -> Any:
         def compiled(memory: Any, section: Any, dtype: Any) -> Any:
             entry = vector_at(memory, ENTRY * section, 3, _I8)
@@ -140,7 +140,7 @@ else:
 
         return compiled
 
-    @overload(place)  # type: ignore[misc]
+    @overload(place)  # type: ignore[untyped-decorator]
     def _place(memory: Any, section: Any) -> Any:
         def compiled(memory: Any, section: Any) -> Any:
             return vector_at(memory, ENTRY * section, 3, _I8)[0]

@@ -148,7 +148,7 @@ class Intake:
 
     def _free_seq(self) -> int:
         """Return the highest sequence number that need not wait for another."""
-        return max(self.next_seq, self._void_to)
+        return int(max(self.next_seq, self._void_to))
 
     def _begin(self, frame: DetectionFrame) -> None:
         """Start on a new boot. Of a camera never seen before, the first frame is where its sequence begins."""

@@ -75,7 +75,9 @@ ORDER_END = TALLY_END + 5
 HEAD_WORDS = ORDER_END + 1  # the clock
 BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
 GROUND_BIT, VISITS_BIT = 16, 17
-MAX_PLACES = 32  # zones or tripwires of a camera (schemas.settings.Camera): a mask of them fits beside slot and GROUND_BIT
+MAX_PLACES = (
+    32  # zones or tripwires of a camera (schemas.settings.Camera): bits of a mask that fits beside a slot's number
+)
 
 step_tracks = tracking.step if COMPILED else plain_tracking.step
 publish_tracks = tracking.publish if COMPILED else plain_tracking.publish
@@ -112,11 +114,11 @@ def let_pass(memory: Any, frame: Any) -> bool:
 @kernel
 def is_crowded(memory: Any) -> bool:
     """Whether a zone holds as many as a crowding rule asks for."""
-    inside, zone, count = vector(memory, INSIDE_COUNT, I8), vector(memory, CROWD_ZONE, I8), vector(memory, CROWD_COUNT, I8)
+    zone, count = vector(memory, CROWD_ZONE, I8), vector(memory, CROWD_COUNT, I8)
+    crowded = False
     for i in range(zone.shape[0]):
-        if inside[zone[i]] >= count[i]:
-            return True
-    return False
+        crowded |= vector(memory, INSIDE_COUNT, I8)[zone[i]] >= count[i]
+    return crowded
 
 
 def _advance(stamp: int) -> Any:
@@ -165,7 +167,8 @@ def _advance(stamp: int) -> Any:
             vector(memory, WIRE_STARTS, I8), matrix(memory, WIRE_ANCHORS, F8), vector(memory, WIRE_BANDS, F8),
             matrix(memory, WIRE_WANTED, B1), aspect, now_us, vector(scratch, CROSSING_RECORDS, CROSSING),
         )  # fmt: skip
-        found[FOUND_BIRTHS], found[FOUND_ENDS], found[FOUND_VISITS], found[FOUND_CROSSINGS] = births, ends, visits, crossings
+        found[FOUND_BIRTHS], found[FOUND_ENDS] = births, ends
+        found[FOUND_VISITS], found[FOUND_CROSSINGS] = visits, crossings
         tally = vector(memory, TALLY, I8)
         tally[TALLY_FRAMES] += 1
         tally[TALLY_DETECTIONS] += n
@@ -204,8 +207,9 @@ def _pack(stamp: int) -> Any:
     def pack(memory: Any, scratch: Any) -> int:
         """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
 
-        The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock; for each slot in use: its number, whether its `ground` counts and a mask of
-        its open visits in one word, a mask of its known approaches in the next, then the rows themselves.
+        The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
+        for each slot in use: its number, whether its `ground` counts and a mask of its open visits in one word, a mask of its
+        known approaches in the next, then the rows themselves.
         """
         head_bytes = vector(scratch, OUT, U1)
         out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)

@@ -14,7 +14,7 @@ from operators.block import Block
 from operators.intake import Intake
 from operators.stages import camera_kernel as k
 from operators.stages import track_frame
-from operators.tracking import Tracker
+from operators.tracking import Scratch, Tracker
 from operators.tracking.table import SLOTS
 from operators.tracking.tracker import MAX_DETECTIONS
 from operators.tripwires import Tripwires
@@ -26,6 +26,7 @@ from schemas.wire import DetectionFrame
 TEMPLATE_BYTES = 1 << 16
 """Room for the constant part of a track frame: 200 labels of up to 256 bytes, and names."""
 FLOOR_SIZE = 9
+DETECTION_BYTES = 16 + 4 + 1  # box, score, class
 
 
 class CameraMemory:
@@ -71,11 +72,14 @@ class CameraMemory:
         self.template_ends[:] = ends
 
 
-class CameraScratch:
+class CameraScratch(Scratch):
     """Arrays that one thread's cameras share: their contents mean nothing from one record to the next."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        super().__init__(capacity)
+        self._message_bytes = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + capacity * track_frame.BYTES_PER_TRACK
+        self.found = np.zeros(4, np.int64)
+        self.frame = np.zeros((k.FRAME_HEAD + DETECTION_BYTES * MAX_DETECTIONS) // k.WORD + 1, np.int64)
         self._record_room, self._crossing_room, self._state_room = -1, 0, 0
         self.make_room(0, 0, 0)
 
@@ -86,21 +90,12 @@ class CameraScratch:
         self._record_room = max(records, self._record_room)
         self._crossing_room = max(crossings, self._crossing_room)
         self._state_room = max(state_bytes, self._state_room)
-        n = self.capacity
-        message = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + n * track_frame.BYTES_PER_TRACK
-        self.found = np.zeros(4, np.int64)
-        self.frame = np.zeros(k.FRAME_HEAD // 8 + -(-21 * MAX_DETECTIONS // 8), np.int64)
-        self.born_us, self.ordinals = np.zeros(n, np.int64), np.zeros(n, np.uint32)
-        self.boxes, self.velocities = np.zeros((n, 4), np.float32), np.zeros((n, 2), np.float32)
-        self.states, self.labels = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
-        self.scores = np.zeros(n, np.float32)
-        self.births, self.ends = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.visit_records = np.zeros(self._record_room, RECORD)
         self.crossing_records = np.zeros(self._crossing_room, CROSSING)
-        self.out = np.zeros(-(-max(message, self._state_room) // 8) * 8, np.uint8)
+        self.out = np.zeros(max(self._message_bytes, self._state_room) // k.WORD * k.WORD + k.WORD, np.uint8)
         block = Block.holding([(self, name) for name in k.SCRATCH_SECTIONS])
         self.memory = block.memory
-        self._bytes = memoryview(self.memory)
+        self._bytes = memoryview(self.memory)  # type: ignore[arg-type]  # an array is a buffer
         self._frame_at, self._out_at = block.place(k.FRAME), block.place(k.OUT)
 
     def load(self, f: DetectionFrame, passed: bool) -> None:
@@ -171,10 +166,9 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
             at += k.APPROACH_WORDS
     tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
     last_us = int(words[k.ORDER_END])
-    return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *(a.tobytes() for a in (tracks, visits, approaches)))
+    rows = (a.tobytes() for a in (tracks, visits, approaches))
+    return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *rows)
 
 
 def _bits(mask: int) -> list[int]:
     return [i for i in range(mask.bit_length()) if mask >> i & 1]
-
-

@@ -17,9 +17,9 @@ from operators.alerts import Alerts, Cause, Dwelling, source_alert
 from operators.intake import Intake
 from operators.intake.intake import Ready, Refused
 from operators.stages import camera_figures as figures
-from operators.stages.stage import Input, KeyLogic, Output
 from operators.stages import camera_kernel as kernel
 from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
+from operators.stages.stage import Input, KeyLogic, Output
 from operators.stages.track_frame import template
 from operators.tracking import Tracker, TrackerConfig, tracker_config
 from operators.tracking.kernel import check
@@ -31,13 +31,13 @@ from schemas import topics
 from schemas.ids import event_id, track_id
 from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
 from schemas.wire import (
+    SCHEMA_VERSION,
     AlertTransition,
     BadMessage,
     DeadLetter,
     DetectionFrame,
     Event,
     Figures,
-    SCHEMA_VERSION,
     Point,
     check_detections,
     check_embeddings,
@@ -189,10 +189,8 @@ class CameraLogic:
         self._memory = CameraMemory(
             self._intake, self._tracker, self._zones, self._tripwires, self._alerts, self.silence_ms * 1000
         )
-        places = len(camera.zones), len(camera.tripwires)
-        scratch.make_room(
-            self._zones.room(config.capacity), self._tripwires.room(config.capacity), packed_room(config.capacity, *places)
-        )
+        n, places = config.capacity, (len(camera.zones), len(camera.tripwires))
+        scratch.make_room(self._zones.room(n), self._tripwires.room(n), packed_room(n, *places))
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for

@@ -79,7 +79,8 @@ class Windows:
         self.tallies: dict[int, list[int]] = {}  # plain counts by window
         self.dirty = True  # anything has changed since the last snapshot
         self._snapshot = b""
-        self._encoded: dict[tuple[str, str, str], msgspec.Raw] = {}  # series that have not changed since their last snapshot
+        # Series that have not changed since the last snapshot, as they stood in it.
+        self._encoded: dict[tuple[str, str, str], msgspec.Raw] = {}
 
     def tally(self, at_us: int, width: int) -> list[int]:
         """Return the `width` plain counts of the window that holds `at_us`, to be added to in place, at once."""
@@ -132,7 +133,7 @@ class Windows:
 
     def due(self, now_us: int) -> bool:
         """Whether `close` would report anything."""
-        return 0 < self.oldest_us and now_us >= self.due_us()
+        return self.oldest_us > 0 and now_us >= self.due_us()
 
     def close(self, now_us: int) -> list[Report]:
         """Report windows that can no longer change at `now_us`, oldest first; those without a frame are left out."""
