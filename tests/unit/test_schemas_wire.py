@@ -195,6 +195,25 @@ def test_what_is_encoded_is_decoded_alike_by_both_readers(message):
     assert plain["boxes"] == message.boxes and plain["seq"] == message.seq
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"site": ""}, "at `$.site`"),
+        ({"camera": "a b"}, "matching regex"),
+        ({"camera": "c" * 65}, "at `$.camera`"),
+        ({"labels": ("person", "a\x00b")}, "at `$.labels["),
+        ({"labels": ("x" * 65,)}, "at `$.labels["),
+        ({"labels": tuple(f"{i}\x7f" for i in range(30))}, "at `$.labels["),
+        ({"labels": ("l",) * 257}, "at `$.labels`"),
+    ],
+)
+def test_a_wrong_name_is_named(changes, told):
+    for _ in range(2):  # names that were seen before are not looked at again
+        with pytest.raises(BadMessage) as caught:
+            decode_detections(encode(frame(**changes)))
+        assert caught.value.reason == "invalid_field" and told in caught.value.detail
+
+
 def outcome(raw: object) -> str:
     """Decode as every kind of message: only BadMessage may come out."""
     try:
