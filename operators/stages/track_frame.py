@@ -75,7 +75,9 @@ def put_array(out: Any, at: int, memory: Any, begin: int, size: int) -> int:
 @kernel
 def put(out: Any, at: int, memory: Any, begin: int, end: int) -> int:
     """Copy bytes; return where they end."""
-    out[at : at + end - begin] = memory[begin:end]
+    there, here = out[at : at + end - begin], memory[begin:end]
+    for i in range(there.shape[0]):
+        there[i] = here[i]
     return at + end - begin
 
 
