@@ -312,10 +312,13 @@ class CameraLogic:
         self._settled = b""
         scratch = self._scratch
         births, ends, visit_count, crossing_count = scratch.found.tolist()
-        visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
-        if births or ends or visits or crossing_count:
+        visits: list[Visit] = []
+        if births or ends:
             self._note_tracks(scratch.births[:births].tolist(), scratch.ends[:ends].tolist(), out)
+        if visit_count:
+            visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
             self._note_visits(visits, points, out)
+        if crossing_count:
             self._note_crossings([Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()], out)
         self._apply_rules(now_us, self._zones.inside_count.tolist(), visits, cause, points, out)
 

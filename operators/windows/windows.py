@@ -125,7 +125,8 @@ class Windows:
 
     def declare(self, key: tuple[str, str, str]) -> None:
         """Make the series exist, so that it is reported with zeros from now on."""
-        self._at(key)
+        if key not in self._series:
+            self._at(key)
 
     def due_us(self) -> int:
         """Return from when on `due` is true."""
