@@ -54,7 +54,8 @@ class Block:
         rows, columns = array.shape if array.ndim == 2 else (len(array), 1)
         self._directory[section] = at, rows, columns
         view: npt.NDArray[Any] = self.memory[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
-        view[...] = array
+        if array.reshape(-1).view(np.uint8).any():  # untouched, large tables cost no memory until they are used
+            view[...] = array
         return view
 
 

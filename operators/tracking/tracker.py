@@ -222,9 +222,9 @@ class Tracker:
     ) -> None:
         """Take up a snapshot."""
         self.last_us = last_us
+        self.tracks[: self.slots] = np.zeros((), TRACK)
         self.header[:] = np.frombuffer(header, np.int64)
         self.stream[:] = np.frombuffer(stream, np.float64)
-        self.tracks[:] = np.zeros((), TRACK)
         self.tracks[: self.slots] = np.frombuffer(rows, TRACK)
         self._embedding_model, self._gallery = embedding_model, None
         if gallery:
