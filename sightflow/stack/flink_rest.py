@@ -62,6 +62,17 @@ class FlinkRest:
         job = self.job(job_id)
         return job["state"] == RUNNING and all(vertex["status"] == RUNNING for vertex in job["vertices"])
 
+    def watermark_ms(self, job_id: str, operator: str) -> int:
+        """Return the event time that the first subtask of an operator tells of, the first of its task; negative: none yet."""
+        name = f"0.{operator}.currentOutputWatermark"
+        for vertex in self.job(job_id)["vertices"]:
+            if vertex["name"].startswith(operator):
+                found = cast(
+                    list[dict[str, Any]], self._get(f"/jobs/{job_id}/vertices/{vertex['id']}/metrics?get={name}")
+                )
+                return int(found[0]["value"]) if found else -1
+        return -1
+
     def root_exception(self, job_id: str) -> str:
         """Return the last failure with its stack trace, or ''."""
         entries = self.job_exceptions(job_id)
