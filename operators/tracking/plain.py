@@ -10,6 +10,7 @@ It shares the numbers and most formulas with `kernel`, not the loops. What costs
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -64,27 +65,52 @@ HAS_EMBEDDING, HAS_GROUND = _places("has_embedding")[0], _places("has_ground")[0
 
 
 class _Rows:
-    """Rows of the table as numbers of each size. `kalman` is 4 coordinates × 5 numbers × rows."""
+    """Rows of the table as numbers of each size. `kalman`: 5 (position, velocity, pp, pv, vv) × 4 coordinates × rows."""
 
     __slots__ = ("bytes", "counts", "floats", "kalman", "words")
 
     def __init__(self, words: Any) -> None:
         self.words = words
         self.floats, self.counts, self.bytes = words.view(np.float32), words.view(np.int32), words.view(np.uint8)
-        self.kalman = self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(1, 2, 0)
+        self.kalman = self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(2, 1, 0)
+
+
+class _Numbers:
+    """The parameters: as a list of numbers, and those of the four coordinates as columns."""
+
+    def __init__(self, vector: F64) -> None:
+        self.p: list[float] = vector.tolist()
+        p = self.p
+        self.agility, self.start, self.error = (vector[i : i + 4, None] for i in (k.AGILITY, k.START, k.ERROR))
+        self.fade = vector[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE], None]
+        self.distance = np.array([[1.0], [1.0], [0.0], [p[k.DISTANCE_HEIGHT]]])
+        self.score_least = min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW])
+        self.floor_least = min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK])
+        # Two boxes of IoU > c have centres nearer than (1 − c)/c of either one's width, and of its height.
+        self.double_reach = float((1.0 - vector[k.DOUBLE_IOU]) / vector[k.DOUBLE_IOU] * (1.0 + 1e-9))
+
+
+@functools.lru_cache(maxsize=16)
+def _numbers(vector: bytes) -> _Numbers:
+    with np.errstate(all="ignore"):
+        return _Numbers(np.frombuffer(vector))
 
 
 class _Frame:
-    """What a frame's functions share: its time, the parameters as numbers (`p`) and as an array (`vector`)."""
+    """What a frame's functions share. `slots_of`: the rows' slots, None for all; `is_fresh`: all were seen in the last
+    frame; `own`: the stream's own score."""
 
-    __slots__ = ("affinity", "aspect", "dt", "ground", "last_us", "now_us", "own", "p", "slots_of", "vector")
+    __slots__ = (
+        "affinity", "aspect", "dt", "ground", "is_fresh", "last_us", "now_us", "numbers", "own", "p", "slots_of",
+    )  # fmt: skip
 
     def __init__(
         self, vector: F64, affinity: Any, ground: F64, now_us: int, last_us: int, aspect: float
     ) -> None:  # fmt: skip
-        self.vector, self.p, self.affinity, self.ground = vector, vector.tolist(), affinity, ground
+        self.numbers = _numbers(vector.tobytes())
+        self.p, self.affinity, self.ground = self.numbers.p, affinity, ground
         self.now_us, self.last_us, self.dt, self.aspect = now_us, last_us, (now_us - last_us) * 1e-6, aspect
-        self.own = 1.0
+        self.own, self.is_fresh = 1.0, True
         self.slots_of: Any = None
 
 
@@ -148,7 +174,7 @@ def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
         slots_of = status.nonzero()[0]
     rows = _Rows(table if slots_of is None else table.take(slots_of, 0))
     if not len(rows.words):
-        return slots_of, rows, np.empty((4, 5, 0))
+        return slots_of, rows, np.empty((5, 4, 0))
     rows.bytes[:, SEEN] = 0
     rows.bytes[:, BORN_NOW] = 0
     seen_us = rows.words[:, SEEN_US]
@@ -164,7 +190,8 @@ def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
             slots_of = slots_of[lives]
             rows = _Rows(rows.words[lives])
             seen_us = rows.words[:, SEEN_US]
-    return slots_of, rows, _predict(rows, seen_us if oldest_us != frame.last_us else None, stream, frame)
+    frame.is_fresh = oldest_us == frame.last_us
+    return slots_of, rows, _predict(rows, stream, frame)
 
 
 def _drop(rows: _Rows, frame: _Frame) -> Any:
@@ -179,20 +206,17 @@ def _drop(rows: _Rows, frame: _Frame) -> Any:
     return ~(ends | goes)
 
 
-def _predict(rows: _Rows, seen_us: Any, stream: F64, frame: _Frame) -> F64:
-    """Move the filters to now; `seen_us` is None where all were seen in the last frame."""
-    p, dt, f = frame.vector, frame.dt, rows.kalman
+def _predict(rows: _Rows, stream: F64, frame: _Frame) -> F64:
+    """Move the filters to now."""
+    dt, f = frame.dt, rows.kalman
     wide = f.astype(np.float64, order="C")
-    height = np.maximum(wide[3, 0], k.MIN_SIZE)
-    v = wide[:, 1]
-    if seen_us is not None:
-        fade = 1.0 + dt * p[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE]]
-        np.copyto(v, (v / fade[:, None]).astype(np.float32), where=seen_us != frame.last_us)
-        f[:, 1] = v
-    agility = (p[k.AGILITY : k.AGILITY + 4] * stream[NOISE : NOISE + 4])[:, None] * height
-    f[:, 0], f[:, 2], f[:, 3], f[:, 4] = predicted(
-        wide[:, 0], v, wide[:, 2], wide[:, 3], wide[:, 4], agility, frame.p[k.DRIFT] * height, dt
-    )
+    height = np.maximum(wide[0, 3], k.MIN_SIZE)
+    if not frame.is_fresh:
+        faded = (wide[1] / (1.0 + dt * frame.numbers.fade)).astype(np.float32)
+        np.copyto(wide[1], faded, where=rows.words[:, SEEN_US] != frame.last_us)
+        f[1] = wide[1]
+    agility = frame.numbers.agility * stream[NOISE : NOISE + 4, None] * height
+    f[0], f[2], f[3], f[4] = predicted(*wide, agility, frame.p[k.DRIFT] * height, dt)
     if len(frame.ground):
         stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
         mps = frame.p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
@@ -211,21 +235,20 @@ def _observe(
     boxes: Any, scores: Any, classes: Any, label_of: Any, header: Any, stream: F64, frame: _Frame
 ) -> _Seen:  # fmt: skip
     """Return the usable detections, by centre x; learn the stream's own score."""
-    p, n = frame.p, len(scores)
-    b, s = boxes.reshape(-1, 4).T.astype(np.float64, order="C"), scores.astype(np.float64)
-    z = np.empty((4, n))
-    size = np.subtract(b[2:], b[:2], out=z[2:])
-    np.divide(b[:2] + b[2:], 2.0, out=z[:2])
-    good = None  # all
-    # False for NaN too.
-    if n and not (
-        b.min() >= -k.EDGE and b.max() <= 1.0 + k.EDGE and size.min() > 0.0 and s.min() >= 0.0 and s.max() <= 1.0
-    ):
-        good = ((b >= -k.EDGE) & (b <= 1.0 + k.EDGE)).all(axis=0) & (size > 0.0).all(axis=0) & (s >= 0.0) & (s <= 1.0)
+    numbers, n = frame.numbers, len(scores)
+    q = np.empty((7, n))  # x1, y1, x2, y2, width, height, score
+    b, size, s = q[:4], q[4:6], q[6]
+    b[:], s[:] = boxes.reshape(-1, 4).T, scores
+    np.subtract(b[2:], b[:2], out=size)
+    good = _good(q) if n else None
+    if good is not None:
         header[BAD_DETECTIONS] += n - int(np.count_nonzero(good))
+    z = np.empty((4, n))
+    np.divide(b[:2] + b[2:], 2.0, out=z[:2])
+    z[2:] = size
     z[0::2] *= frame.aspect
     _learn_score(stream, s if good is None else s[good], frame)
-    usable = s >= min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW]) * frame.own
+    usable = s >= numbers.score_least * frame.own
     if good is not None:
         usable &= good
         z[:, ~good] = 0.0
@@ -234,16 +257,27 @@ def _observe(
         order = order[usable.take(order)]
     seen = _Seen(z.take(order, 1), s.take(order), label_of.take(classes.take(order)), order, boxes)
     seen = _without_doubles(seen, frame)
-    seen.variances = variance(
-        frame.vector[k.ERROR : k.ERROR + 4, None], seen.z[3], seen.scores, frame.own, p[k.ERROR_DOUBT]
-    )  # fmt: skip
+    seen.variances = variance(numbers.error, seen.z[3], seen.scores, frame.own, frame.p[k.ERROR_DOUBT])
     return seen
+
+
+def _good(q: F64) -> Any:
+    """Return which detections (as in `_observe`) are usable, None for all."""
+    low, high = np.minimum.reduce(q, axis=1).tolist(), np.maximum.reduce(q, axis=1).tolist()
+    # False for NaN too.
+    if (
+        low[0] >= -k.EDGE and low[1] >= -k.EDGE and high[2] <= 1.0 + k.EDGE and high[3] <= 1.0 + k.EDGE
+        and low[4] > 0.0 and low[5] > 0.0 and low[6] >= 0.0 and high[6] <= 1.0
+    ):  # fmt: skip
+        return None
+    inside = (q[:2] >= -k.EDGE).all(axis=0) & (q[2:4] <= 1.0 + k.EDGE).all(axis=0)
+    return inside & (q[4:6] > 0.0).all(axis=0) & (q[6] >= 0.0) & (q[6] <= 1.0)
 
 
 def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
     """Fade in this frame's scores, one after the other as a loop does (`sum` of an array adds in pairs)."""
     p, dt = frame.p, frame.dt
-    fade = float(np.float64(1.0) / (1.0 + dt / frame.vector[k.SCORE_MEMORY]))
+    fade = 1.0 / (1.0 + dt / p[k.SCORE_MEMORY])
     squares = total = 0.0
     if len(s):
         squares, total = float(np.add.accumulate(s * s)[-1]), float(np.add.accumulate(s)[-1])
@@ -255,13 +289,17 @@ def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
 
 def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     """Leave out what a stronger one overlaps by more than `double_iou`."""
-    z = seen.z
-    most = frame.vector[k.DOUBLE_IOU]
-    width = z[2] * ((1.0 - most) / most * (1.0 + 1e-9))
-    if not (z[0, 1:] - z[0, :-1] <= width[:-1]).any():
+    z, most, near = seen.z, frame.p[k.DOUBLE_IOU], frame.numbers.double_reach
+    first = np.arange(1, z.shape[1] + 1)
+    counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
+    if not counts.any():
         return seen
-    first = np.arange(1, len(z[0]) + 1)
-    a, b = _pairs(first, z[0].searchsorted(z[0] + width, "right") - first)
+    a, b = _pairs(first, counts)
+    y = z[1]
+    close = (np.abs(y.take(a) - y.take(b)) <= near * z[3].take(a)).nonzero()[0]
+    if not len(close):
+        return seen
+    a, b = a.take(close), b.take(close)
     both, sum_of_areas = _overlap(z.take(a, 1), z.take(b, 1), 0.5)
     found = both / (sum_of_areas - both) > most
     if not found.any():
@@ -361,16 +399,17 @@ def _solve(
 
 def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any, F64]:
     """Return row, detection and similarity of each possible pair, by row, then along x."""
-    p, z = frame.p, seen.z
-    t = wide[:, 0].copy()
-    t[2:] = np.maximum(t[2:], k.MIN_SIZE)
-    far = reach(t[0], wide[0, 2], t[2], t[3], float(z[2].max()), frame.vector)
+    p, z, numbers = frame.p, seen.z, frame.numbers
+    t = wide[0].copy()
+    np.maximum(t[2:], k.MIN_SIZE, out=t[2:])
+    far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
     first = z[0].searchsorted(t[0] - far)
     a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
     zb, ta = z.take(b, 1), t.take(a, 1)
     e = zb - ta
-    d2s = np.array(((1.0,), (1.0,), (0.0,), (p[k.DISTANCE_HEIGHT],))) * e * e
-    d2s /= wide[:, 2].take(a, 1) + seen.variances.take(b, 1)
+    d2s = numbers.distance * e
+    d2s *= e
+    d2s /= wide[2].take(a, 1) + seen.variances.take(b, 1)
     d2 = d2s[0] + d2s[1] + d2s[3]
     if len(frame.ground):
         d2 = _on_ground(rows, a, zb, d2, d2s[3], frame)
@@ -378,21 +417,30 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     iou = both / (sum_of_areas - both)
     small, large = np.minimum(ta[2:], zb[2:]), np.maximum(ta[2:], zb[2:])
     s = _likeness(iou, d2, small / large, p)
-    scores, seen_us = seen.scores, rows.words[:, SEEN_US]
-    s *= (1.0 - p[k.SCORE_SHARE] + p[k.SCORE_SHARE] * scores).take(b)
-    cost = p[k.COST_UNSEEN] * ((frame.now_us - seen_us) * 1e-6)
-    status = rows.bytes[:, STATUS]
-    if TENTATIVE in status.tobytes():
-        cost += np.where(status == TENTATIVE, p[k.COST_TENTATIVE], 0.0)
-    s -= cost.take(a)
-    other = seen.labels.take(b) != rows.bytes[:, LABEL].take(a)
-    np.subtract(s, p[k.COST_LABEL], out=s, where=other)
+    s *= (1.0 - p[k.SCORE_SHARE] + p[k.SCORE_SHARE] * seen.scores).take(b)
+    _charge(s, rows, a, seen.labels.take(b), frame)
     if frame.affinity.shape[0]:
         s = _with_looks(s, rows, a, seen.order.take(b), frame)
     possible = (d2 <= p[k.DISTANCE_MAX]) | (iou >= k.IOU_MIN)
     possible &= large[1] <= p[k.HEIGHT_RATIO_MAX] * small[1]
-    possible &= s > min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK])
-    return a[possible], b[possible], s[possible]
+    possible &= s > numbers.floor_least
+    some = possible.nonzero()[0]
+    return a.take(some), b.take(some), s.take(some)
+
+
+def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
+    """Take from similarities what time unseen, probation and another class cost."""
+    p, status, own_labels = frame.p, rows.bytes[:, STATUS], rows.bytes[:, LABEL]
+    has_tentative = TENTATIVE in status.tobytes()
+    if frame.is_fresh and not has_tentative:
+        s -= p[k.COST_UNSEEN] * ((frame.now_us - frame.last_us) * 1e-6)
+    else:
+        cost = p[k.COST_UNSEEN] * ((frame.now_us - rows.words[:, SEEN_US]) * 1e-6)
+        if has_tentative:
+            cost[status == TENTATIVE] += p[k.COST_TENTATIVE]
+        s -= cost.take(a)
+    if len(set(labels.tobytes() + own_labels.tobytes())) > 1:
+        np.subtract(s, p[k.COST_LABEL], out=s, where=labels != own_labels.take(a))
 
 
 def _likeness(iou: F64, d2: F64, ratios: F64, p: list[float]) -> F64:
@@ -452,7 +500,7 @@ def _update(
 
 
 def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
-    x = wide[:, 0].take(some, 1)
+    x = wide[0].take(some, 1)
     half = np.maximum(x[2:], k.MIN_SIZE) / 2.0
     box = np.concatenate((x[:2] - half, x[:2] + half))
     box[0::2] /= aspect
@@ -461,11 +509,8 @@ def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
 
 def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> list[float]:
     """Take observations into the filters; return how far off they were."""
-    f = rows.kalman
-    e, s = z - wide[:, 0], wide[:, 2] + variances
-    f[:, 0], f[:, 1], f[:, 2], f[:, 3], f[:, 4] = corrected(
-        wide[:, 0], wide[:, 1], wide[:, 2], wide[:, 3], wide[:, 4], e, s
-    )
+    f, s, e = rows.kalman, wide[2] + variances, z - wide[0]
+    f[0], f[1], f[2], f[3], f[4] = corrected(*wide, e, s)
     surprise = np.minimum(e * e / s, frame.p[k.SURPRISE_MAX]) - 1.0
     settled = rows.counts[:, HITS] >= k.SETTLED_HITS
     if not settled.all():
@@ -492,12 +537,13 @@ def _clipped(boxes: Any, some: Any) -> Any:
 
 def _vote(rows: _Rows, scores: F64, labels: Any, frame: _Frame) -> None:
     weights = scores * np.minimum((frame.now_us - rows.words[:, SEEN_US]) * 1e-6, k.VOTE_GAP)
-    same = labels == rows.bytes[:, LABEL]
+    own = rows.bytes[:, LABEL]
     for_it, against = rows.floats[:, LABEL_WEIGHT], rows.floats[:, RIVAL_WEIGHT]
     agreed = np.minimum(for_it + weights, k.VOTE_MEMORY), np.maximum(against - 0.5 * weights, 0.0)
-    if same.all():
+    if labels.tobytes() == own.tobytes():
         for_it[:], against[:] = agreed
         return
+    same = labels == own
     for_it[same], against[same] = agreed[0][same], agreed[1][same]
     others = (~same).nonzero()[0]
     for i, label, weight in zip(others.tolist(), labels[others].tolist(), weights[others].tolist(), strict=True):
@@ -569,7 +615,7 @@ def _bear(
 
 
 def _newborn(columns: Any, stream: F64, seen: _Seen, frame: _Frame) -> Any:
-    p, z = frame.vector, seen.z.take(columns, 1)
+    p, z = frame.p, seen.z.take(columns, 1)
     rows = _Rows(np.zeros((len(columns), WORDS), np.int64))
     rows.words[:, ORDINAL], rows.words[:, BORN_US], rows.words[:, SEEN_US] = -1, frame.now_us, frame.now_us
     rows.counts[:, HITS], rows.bytes[:, STATUS], rows.bytes[:, SEEN] = 1, TENTATIVE, 1
@@ -577,9 +623,8 @@ def _newborn(columns: Any, stream: F64, seen: _Seen, frame: _Frame) -> Any:
     rows.floats[:, SCORE] = rows.floats[:, SCORE_SUM_OF] = seen.scores.take(columns)
     rows.floats[:, OBSERVED] = z.T
     rows.floats[:, BOX] = _clipped(seen.boxes, seen.order.take(columns))
-    start = np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4])
-    v = p[k.START : k.START + 4, None] * z[3] * start[:, None]
-    rows.kalman[:, 0], rows.kalman[:, 2], rows.kalman[:, 4] = z, seen.variances.take(columns, 1), v * v
+    v = frame.numbers.start * z[3] * np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4, None])
+    rows.kalman[0], rows.kalman[2], rows.kalman[4] = z, seen.variances.take(columns, 1), v * v
     if len(frame.ground):
         _stand(rows, z, frame)
     return rows.words
@@ -620,14 +665,15 @@ def publish(
     np.subtract(1, rows.bytes[:, SEEN], out=states[:n])
     both = np.empty((2, 4, n))  # blend and observation: centres and half sizes
     _blend(rows, share, both)
-    low, high = both[:, :2] - both[:, 2:], both[:, :2] + both[:, 2:]
-    low[:, 0] /= aspect
-    high[:, 0] /= aspect
+    edges = np.empty((2, 2, 2, n))  # low and high × blend and observation × x and y
+    np.subtract(both[:, :2], both[:, 2:], out=edges[0])
+    np.add(both[:, :2], both[:, 2:], out=edges[1])
+    edges[:, :, 0] /= aspect
     # A box sticks out of the frame only as far as its detector let it.
-    boxes[:n, :2] = np.maximum(low[0], np.minimum(0.0, low[1])).T
-    boxes[:n, 2:] = np.minimum(high[0], np.maximum(1.0, high[1])).T
-    velocities[:n] = rows.kalman[:2, 1].T
-    velocities[:n, 0] = rows.kalman[0, 1].astype(np.float64) / aspect
+    boxes[:n, :2] = np.maximum(edges[0, 0], np.minimum(0.0, edges[0, 1])).T
+    boxes[:n, 2:] = np.minimum(edges[1, 0], np.maximum(1.0, edges[1, 1])).T
+    velocities[:n, 1] = rows.kalman[1, 1]
+    np.divide(rows.kalman[1, 0], aspect, out=velocities[:n, 0], dtype=np.float64)
     return n, born, ended
 
 
@@ -643,7 +689,7 @@ def _blend(rows: _Rows, share: Any, both: F64) -> None:
     observed = both[1]
     observed[:] = rows.floats[:, OBSERVED].T
     observed[2:] /= 2.0
-    filtered = rows.kalman[:, 0].astype(np.float64)
+    filtered = rows.kalman[0].astype(np.float64)
     filtered[2:] = np.maximum(filtered[2:], k.MIN_SIZE) / 2.0
     np.add(observed, share * (filtered - observed), out=both[0])
 
