@@ -75,17 +75,33 @@ class _Rows:
         self.kalman = self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(2, 1, 0)
 
 
+def _one(value: float) -> F64:
+    return np.array(value)
+
+
+ZERO, HALF, ONE, TWO, MICRO = _one(0.0), _one(0.5), _one(1.0), _one(2.0), _one(1e-6)
+MIN_SIZE, IOU_MIN = _one(k.MIN_SIZE), _one(k.IOU_MIN)
+VOTE_MEMORY, VOTE_GAP = _one(k.VOTE_MEMORY), _one(k.VOTE_GAP)
+
+
 class _Numbers:
     """The parameters: as a list of numbers, and those of the four coordinates as columns."""
 
     def __init__(self, vector: F64) -> None:
         self.p: list[float] = vector.tolist()
         p = self.p
+        # Arrays of one number each: numpy takes them faster than Python's floats.
+        self.half, self.area = _one(0.5 + p[k.BUFFER]), _one(4.0 * (0.5 + p[k.BUFFER]) * (0.5 + p[k.BUFFER]))
+        weights = p[k.WEIGHT_IOU], p[k.WEIGHT_DISTANCE], p[k.WEIGHT_SHAPE]
+        self.weights = (*(_one(w) for w in weights), _one(weights[0] + weights[1] + weights[2]))
+        self.distance_half, self.distance_max = _one(p[k.DISTANCE_HALF]), _one(p[k.DISTANCE_MAX])
+        self.score_share = _one(1.0 - p[k.SCORE_SHARE]), _one(p[k.SCORE_SHARE])
+        self.height_ratio_max, self.surprise_max = _one(p[k.HEIGHT_RATIO_MAX]), _one(p[k.SURPRISE_MAX])
         self.agility, self.start, self.error = (vector[i : i + 4, None] for i in (k.AGILITY, k.START, k.ERROR))
         self.fade = vector[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE], None]
         self.distance = np.array([[1.0], [1.0], [0.0], [p[k.DISTANCE_HEIGHT]]])
         self.score_least = min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW])
-        self.floor_least = min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK])
+        self.floor_least = _one(min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK]))
         # Two boxes of IoU > c have centres nearer than (1 − c)/c of either one's width, and of its height.
         self.double_reach = float((1.0 - vector[k.DOUBLE_IOU]) / vector[k.DOUBLE_IOU] * (1.0 + 1e-9))
 
@@ -210,18 +226,18 @@ def _predict(rows: _Rows, stream: F64, frame: _Frame) -> F64:
     """Move the filters to now."""
     dt, f = frame.dt, rows.kalman
     wide = f.astype(np.float64, order="C")
-    height = np.maximum(wide[0, 3], k.MIN_SIZE)
+    height = np.maximum(wide[0, 3], MIN_SIZE)
     if not frame.is_fresh:
         faded = (wide[1] / (1.0 + dt * frame.numbers.fade)).astype(np.float32)
         np.copyto(wide[1], faded, where=rows.words[:, SEEN_US] != frame.last_us)
-        f[1] = wide[1]
     agility = frame.numbers.agility * stream[NOISE : NOISE + 4, None] * height
-    f[0], f[2], f[3], f[4] = predicted(*wide, agility, frame.p[k.DRIFT] * height, dt)
+    wide[0], wide[2], wide[3], wide[4] = predicted(*wide, agility, frame.p[k.DRIFT] * height, dt)
+    f[:] = rounded = wide.astype(np.float32)
     if len(frame.ground):
         stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
         mps = frame.p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
         rows.floats[stood, GROUND] = np.stack(ground_predicted(_ground(rows, stood), mps * mps, dt), axis=1)
-    return f.astype(np.float64, order="C")
+    return rounded.astype(np.float64)
 
 
 def _ground(rows: _Rows, some: Any) -> Any:
@@ -244,7 +260,7 @@ def _observe(
     if good is not None:
         header[BAD_DETECTIONS] += n - int(np.count_nonzero(good))
     z = np.empty((4, n))
-    np.divide(b[:2] + b[2:], 2.0, out=z[:2])
+    np.divide(b[:2] + b[2:], TWO, out=z[:2])
     z[2:] = size
     z[0::2] *= frame.aspect
     _learn_score(stream, s if good is None else s[good], frame)
@@ -300,7 +316,7 @@ def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     if not len(close):
         return seen
     a, b = a.take(close), b.take(close)
-    both, sum_of_areas = _overlap(z.take(a, 1), z.take(b, 1), 0.5)
+    both, sum_of_areas = _overlap(z.take(a, 1), z.take(b, 1), HALF, ONE)
     found = both / (sum_of_areas - both) > most
     if not found.any():
         return seen
@@ -311,6 +327,16 @@ def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     return seen.only(kept)
 
 
+FEW_PAIRS = 256
+"""Up to so many pairs of a track and a detection, all are looked at: cheaper than finding those within reach."""
+
+
+@functools.lru_cache(maxsize=FEW_PAIRS)
+def _all_pairs(n: int, m: int) -> tuple[Any, Any]:
+    a = np.arange(n * m) // m
+    return a, np.arange(n * m) - a * m
+
+
 def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
     """Return (row, first[row] + 0 … counts[row] − 1) of every row, flat."""
     ends = np.add.accumulate(counts)
@@ -318,13 +344,13 @@ def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
     return a, np.arange(int(ends[-1])) + (first - ends + counts).take(a)
 
 
-def _overlap(t: F64, z: F64, half: float) -> tuple[F64, F64]:
+def _overlap(t: F64, z: F64, half: F64, area: F64) -> tuple[F64, F64]:
     """Return the common area of boxes (centre and size, 4×N) that reach `half` of their size to each side, and the sum of
-    both areas (see `kernel.overlap`)."""
+    both areas (see `kernel.overlap`). `area` is 4 `half`²."""
     reach_t, reach_z = half * t[2:], half * z[2:]
     o = np.minimum(t[:2] + reach_t, z[:2] + reach_z) - np.maximum(t[:2] - reach_t, z[:2] - reach_z)
-    o = np.maximum(o, 0.0)
-    return o[0] * o[1], 4.0 * half * half * (t[2] * t[3] + z[2] * z[3])
+    o = np.maximum(o, ZERO, out=o)
+    return o[0] * o[1], area * (t[2] * t[3] + z[2] * z[3])
 
 
 # ---- assignment --------------------------------------------------------------------------------------------------
@@ -361,7 +387,7 @@ def _match(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any
 def _round(a: Any, b: Any, s: F64, floor: float) -> tuple[Any, Any]:
     """Return the best matches among candidate pairs, by row. A pair without rival is one: it costs less than being alone."""
     alone = 1.0 - floor
-    costs = np.maximum(1.0 - s, 0.0)
+    costs = np.maximum(ONE - s, ZERO)
     some = s > floor
     if not some.all():
         a, b, costs = a[some], b[some], costs[some]
@@ -401,10 +427,13 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     """Return row, detection and similarity of each possible pair, by row, then along x."""
     p, z, numbers = frame.p, seen.z, frame.numbers
     t = wide[0].copy()
-    np.maximum(t[2:], k.MIN_SIZE, out=t[2:])
-    far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
-    first = z[0].searchsorted(t[0] - far)
-    a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
+    np.maximum(t[2:], MIN_SIZE, out=t[2:])
+    if t.shape[1] * z.shape[1] <= FEW_PAIRS and not len(frame.ground):
+        a, b = _all_pairs(t.shape[1], z.shape[1])
+    else:
+        far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
+        first = z[0].searchsorted(t[0] - far)
+        a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
     zb, ta = z.take(b, 1), t.take(a, 1)
     e = zb - ta
     d2s = numbers.distance * e
@@ -413,16 +442,16 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     d2 = d2s[0] + d2s[1] + d2s[3]
     if len(frame.ground):
         d2 = _on_ground(rows, a, zb, d2, d2s[3], frame)
-    both, sum_of_areas = _overlap(ta, zb, 0.5 + p[k.BUFFER])
+    both, sum_of_areas = _overlap(ta, zb, numbers.half, numbers.area)
     iou = both / (sum_of_areas - both)
     small, large = np.minimum(ta[2:], zb[2:]), np.maximum(ta[2:], zb[2:])
-    s = _likeness(iou, d2, small / large, p)
-    s *= (1.0 - p[k.SCORE_SHARE] + p[k.SCORE_SHARE] * seen.scores).take(b)
+    s = _likeness(iou, d2, small / large, numbers)
+    s *= (numbers.score_share[0] + numbers.score_share[1] * seen.scores).take(b)
     _charge(s, rows, a, seen.labels.take(b), frame)
     if frame.affinity.shape[0]:
         s = _with_looks(s, rows, a, seen.order.take(b), frame)
-    possible = (d2 <= p[k.DISTANCE_MAX]) | (iou >= k.IOU_MIN)
-    possible &= large[1] <= p[k.HEIGHT_RATIO_MAX] * small[1]
+    possible = (d2 <= numbers.distance_max) | (iou >= IOU_MIN)
+    possible &= large[1] <= numbers.height_ratio_max * small[1]
     possible &= s > numbers.floor_least
     some = possible.nonzero()[0]
     return a.take(some), b.take(some), s.take(some)
@@ -443,12 +472,13 @@ def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
         np.subtract(s, p[k.COST_LABEL], out=s, where=labels != own_labels.take(a))
 
 
-def _likeness(iou: F64, d2: F64, ratios: F64, p: list[float]) -> F64:
+def _likeness(iou: F64, d2: F64, ratios: F64, numbers: _Numbers) -> F64:
     """Return the similarity before score and costs; `ratios` of widths and heights (see `kernel.likeness`)."""
-    s = p[k.WEIGHT_IOU] * iou
-    s += p[k.WEIGHT_DISTANCE] * (1.0 / (1.0 + d2 / p[k.DISTANCE_HALF]))
-    s += p[k.WEIGHT_SHAPE] * (ratios[1] * ratios[0])
-    s /= p[k.WEIGHT_IOU] + p[k.WEIGHT_DISTANCE] + p[k.WEIGHT_SHAPE]
+    by_iou, by_distance, by_shape, sum_of_weights = numbers.weights
+    s = by_iou * iou
+    s += by_distance * (ONE / (ONE + d2 / numbers.distance_half))
+    s += by_shape * (ratios[1] * ratios[0])
+    s /= sum_of_weights
     return s
 
 
@@ -501,7 +531,7 @@ def _update(
 
 def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
     x = wide[0].take(some, 1)
-    half = np.maximum(x[2:], k.MIN_SIZE) / 2.0
+    half = np.maximum(x[2:], MIN_SIZE) / TWO
     box = np.concatenate((x[:2] - half, x[:2] + half))
     box[0::2] /= aspect
     rows.floats[some, BOX] = box.T
@@ -510,8 +540,8 @@ def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
 def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> list[float]:
     """Take observations into the filters; return how far off they were."""
     f, s, e = rows.kalman, wide[2] + variances, z - wide[0]
-    f[0], f[1], f[2], f[3], f[4] = corrected(*wide, e, s)
-    surprise = np.minimum(e * e / s, frame.p[k.SURPRISE_MAX]) - 1.0
+    f[:] = corrected(*wide, e, s)
+    surprise = np.minimum(e * e / s, frame.numbers.surprise_max) - ONE
     settled = rows.counts[:, HITS] >= k.SETTLED_HITS
     if not settled.all():
         surprise = surprise[:, settled]
@@ -536,10 +566,10 @@ def _clipped(boxes: Any, some: Any) -> Any:
 
 
 def _vote(rows: _Rows, scores: F64, labels: Any, frame: _Frame) -> None:
-    weights = scores * np.minimum((frame.now_us - rows.words[:, SEEN_US]) * 1e-6, k.VOTE_GAP)
+    weights = scores * np.minimum((frame.now_us - rows.words[:, SEEN_US]) * MICRO, VOTE_GAP)
     own = rows.bytes[:, LABEL]
     for_it, against = rows.floats[:, LABEL_WEIGHT], rows.floats[:, RIVAL_WEIGHT]
-    agreed = np.minimum(for_it + weights, k.VOTE_MEMORY), np.maximum(against - 0.5 * weights, 0.0)
+    agreed = np.minimum(for_it + weights, VOTE_MEMORY), np.maximum(against - HALF * weights, ZERO)
     if labels.tobytes() == own.tobytes():
         for_it[:], against[:] = agreed
         return
@@ -670,8 +700,8 @@ def publish(
     np.add(both[:, :2], both[:, 2:], out=edges[1])
     edges[:, :, 0] /= aspect
     # A box sticks out of the frame only as far as its detector let it.
-    boxes[:n, :2] = np.maximum(edges[0, 0], np.minimum(0.0, edges[0, 1])).T
-    boxes[:n, 2:] = np.minimum(edges[1, 0], np.maximum(1.0, edges[1, 1])).T
+    boxes[:n, :2] = np.maximum(edges[0, 0], np.minimum(ZERO, edges[0, 1])).T
+    boxes[:n, 2:] = np.minimum(edges[1, 0], np.maximum(ONE, edges[1, 1])).T
     velocities[:n, 1] = rows.kalman[1, 1]
     np.divide(rows.kalman[1, 0], aspect, out=velocities[:n, 0], dtype=np.float64)
     return n, born, ended
@@ -688,9 +718,9 @@ def _in_frame(rows: _Rows) -> _Rows:
 def _blend(rows: _Rows, share: Any, both: F64) -> None:
     observed = both[1]
     observed[:] = rows.floats[:, OBSERVED].T
-    observed[2:] /= 2.0
+    observed[2:] /= TWO
     filtered = rows.kalman[0].astype(np.float64)
-    filtered[2:] = np.maximum(filtered[2:], k.MIN_SIZE) / 2.0
+    filtered[2:] = np.maximum(filtered[2:], MIN_SIZE) / TWO
     np.add(observed, share * (filtered - observed), out=both[0])
 
 
