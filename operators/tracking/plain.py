@@ -94,6 +94,7 @@ class _Numbers:
         self.half, self.area = _one(0.5 + p[k.BUFFER]), _one(4.0 * (0.5 + p[k.BUFFER]) * (0.5 + p[k.BUFFER]))
         weights = p[k.WEIGHT_IOU], p[k.WEIGHT_DISTANCE], p[k.WEIGHT_SHAPE]
         self.weights = (*(_one(w) for w in weights), _one(weights[0] + weights[1] + weights[2]))
+        self.drift, self.cost_unseen = _one(p[k.DRIFT]), _one(p[k.COST_UNSEEN])
         self.distance_half, self.distance_max = _one(p[k.DISTANCE_HALF]), _one(p[k.DISTANCE_MAX])
         self.score_share = _one(1.0 - p[k.SCORE_SHARE]), _one(p[k.SCORE_SHARE])
         self.height_ratio_max, self.surprise_max = _one(p[k.HEIGHT_RATIO_MAX]), _one(p[k.SURPRISE_MAX])
@@ -103,7 +104,7 @@ class _Numbers:
         self.score_least = min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW])
         self.floor_least = _one(min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK]))
         # Two boxes of IoU > c have centres nearer than (1 − c)/c of either one's width, and of its height.
-        self.double_reach = float((1.0 - vector[k.DOUBLE_IOU]) / vector[k.DOUBLE_IOU] * (1.0 + 1e-9))
+        self.double_reach = _one((1.0 - vector[k.DOUBLE_IOU]) / vector[k.DOUBLE_IOU] * (1.0 + 1e-9))
 
 
 @functools.lru_cache(maxsize=16)
@@ -224,14 +225,14 @@ def _drop(rows: _Rows, frame: _Frame) -> Any:
 
 def _predict(rows: _Rows, stream: F64, frame: _Frame) -> F64:
     """Move the filters to now."""
-    dt, f = frame.dt, rows.kalman
+    dt, f = _one(frame.dt), rows.kalman
     wide = f.astype(np.float64, order="C")
     height = np.maximum(wide[0, 3], MIN_SIZE)
     if not frame.is_fresh:
         faded = (wide[1] / (1.0 + dt * frame.numbers.fade)).astype(np.float32)
         np.copyto(wide[1], faded, where=rows.words[:, SEEN_US] != frame.last_us)
     agility = frame.numbers.agility * stream[NOISE : NOISE + 4, None] * height
-    wide[0], wide[2], wide[3], wide[4] = predicted(*wide, agility, frame.p[k.DRIFT] * height, dt)
+    wide[0], wide[2], wide[3], wide[4] = predicted(*wide, agility, frame.numbers.drift * height, dt)
     f[:] = rounded = wide.astype(np.float32)
     if len(frame.ground):
         stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
@@ -306,13 +307,18 @@ def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
 def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     """Leave out what a stronger one overlaps by more than `double_iou`."""
     z, most, near = seen.z, frame.p[k.DOUBLE_IOU], frame.numbers.double_reach
-    first = np.arange(1, z.shape[1] + 1)
-    counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
-    if not counts.any():
-        return seen
-    a, b = _pairs(first, counts)
-    y = z[1]
-    close = (np.abs(y.take(a) - y.take(b)) <= near * z[3].take(a)).nonzero()[0]
+    n = z.shape[1]
+    if n * n <= FEW_PAIRS:
+        a, b = _all_pairs_of(n)
+    else:
+        first = np.arange(1, n + 1)
+        counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
+        if not counts.any():
+            return seen
+        a, b = _pairs(first, counts)
+    centres = z[:2]
+    near_xy = np.abs(centres.take(a, 1) - centres.take(b, 1)) <= near * z[2:].take(a, 1)
+    close = (near_xy[0] & near_xy[1]).nonzero()[0]
     if not len(close):
         return seen
     a, b = a.take(close), b.take(close)
@@ -335,6 +341,11 @@ FEW_PAIRS = 256
 def _all_pairs(n: int, m: int) -> tuple[Any, Any]:
     a = np.arange(n * m) // m
     return a, np.arange(n * m) - a * m
+
+
+@functools.lru_cache(maxsize=FEW_PAIRS)
+def _all_pairs_of(n: int) -> tuple[Any, Any]:
+    return np.triu_indices(n, 1)
 
 
 def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
@@ -464,7 +475,7 @@ def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
     if frame.is_fresh and not has_tentative:
         s -= p[k.COST_UNSEEN] * ((frame.now_us - frame.last_us) * 1e-6)
     else:
-        cost = p[k.COST_UNSEEN] * ((frame.now_us - rows.words[:, SEEN_US]) * 1e-6)
+        cost = frame.numbers.cost_unseen * ((frame.now_us - rows.words[:, SEEN_US]) * MICRO)
         if has_tentative:
             cost[status == TENTATIVE] += p[k.COST_TENTATIVE]
         s -= cost.take(a)
@@ -685,14 +696,17 @@ def publish(
         i = rows.bytes[:, BORN_NOW].nonzero()[0]
         born = len(i)
         births[:born] = i if slots_of is None else slots_of.take(i)
-    share: Any = p[k.PUBLISH_SMOOTH]
+    share: Any
+    unseen: Any
+    share, unseen = p[k.PUBLISH_SMOOTH : k.PUBLISH_SMOOTH + 1], 0
     if 0 in rows.bytes[:, SEEN].tobytes():
         rows = _in_frame(rows)
-        share = np.where(rows.bytes[:, SEEN] == 1, share, 1.0)
+        unseen = 1 - rows.bytes[:, SEEN]
+        share = np.where(unseen, 1.0, share)
     n = len(rows.words)
     born_us[:n], ordinals[:n] = rows.words[:, BORN_US], rows.words[:, ORDINAL]
     scores[:n], labels[:n] = rows.floats[:, SCORE], rows.bytes[:, LABEL]
-    np.subtract(1, rows.bytes[:, SEEN], out=states[:n])
+    states[:n] = unseen
     both = np.empty((2, 4, n))  # blend and observation: centres and half sizes
     _blend(rows, share, both)
     edges = np.empty((2, 2, 2, n))  # low and high × blend and observation × x and y
