@@ -238,7 +238,8 @@ def _predict(rows: _Rows, stream: F64, frame: _Frame) -> F64:
         stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
         mps = frame.p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
         rows.floats[stood, GROUND] = np.stack(ground_predicted(_ground(rows, stood), mps * mps, dt), axis=1)
-    return rounded.astype(np.float64)
+    aged: F64 = rounded.astype(np.float64)
+    return aged
 
 
 def _ground(rows: _Rows, some: Any) -> Any:
