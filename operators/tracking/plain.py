@@ -711,15 +711,15 @@ def publish(
     born_us[:n], ordinals[:n] = rows.words[:, BORN_US], rows.words[:, ORDINAL]
     scores[:n], labels[:n] = rows.floats[:, SCORE], rows.bytes[:, LABEL]
     states[:n] = unseen
-    both = np.empty((2, 4, n))  # blend and observation: centres and half sizes
+    both = np.empty((4, 2, n))  # centre and half size × blend and observation
     _blend(rows, share, both)
-    edges = np.empty((2, 2, 2, n))  # low and high × blend and observation × x and y
-    np.subtract(both[:, :2], both[:, 2:], out=edges[0])
-    np.add(both[:, :2], both[:, 2:], out=edges[1])
-    edges[:, :, 0] /= aspect
+    edges = np.empty((2, 2, 2, n))  # x and y × low and high × blend and observation
+    np.subtract(both[:2], both[2:], out=edges[:, 0])
+    np.add(both[:2], both[2:], out=edges[:, 1])
+    edges[0] /= aspect
     # A box sticks out of the frame only as far as its detector let it.
-    boxes[:n, :2] = np.maximum(edges[0, 0], np.minimum(ZERO, edges[0, 1])).T
-    boxes[:n, 2:] = np.minimum(edges[1, 0], np.maximum(ONE, edges[1, 1])).T
+    boxes[:n, :2] = np.maximum(edges[:, 0, 0], np.minimum(ZERO, edges[:, 0, 1])).T
+    boxes[:n, 2:] = np.minimum(edges[:, 1, 0], np.maximum(ONE, edges[:, 1, 1])).T
     velocities[:n, 1] = rows.kalman[1, 1]
     np.divide(rows.kalman[1, 0], aspect, out=velocities[:n, 0], dtype=np.float64)
     return n, born, ended
@@ -734,12 +734,12 @@ def _in_frame(rows: _Rows) -> _Rows:
 
 
 def _blend(rows: _Rows, share: Any, both: F64) -> None:
-    observed = both[1]
+    observed = both[:, 1]
     observed[:] = rows.floats[:, OBSERVED].T
     observed[2:] /= TWO
     filtered = rows.kalman[0].astype(np.float64)
     filtered[2:] = np.maximum(filtered[2:], MIN_SIZE) / TWO
-    np.add(observed, share * (filtered - observed), out=both[0])
+    np.add(observed, share * (filtered - observed), out=both[:, 0])
 
 
 def end_all(tracks: Any, header: Any) -> None:
