@@ -310,18 +310,13 @@ def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
 def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     """Leave out what a stronger one overlaps by more than `double_iou`."""
     z, most, near = seen.z, frame.p[k.DOUBLE_IOU], frame.numbers.double_reach
-    n = z.shape[1]
-    if n * n <= FEW_PAIRS:
-        a, b = _all_pairs_of(n)
-    else:
-        first = np.arange(1, n + 1)
-        counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
-        if not count(counts):
-            return seen
-        a, b = _pairs(first, counts)
-    centres = z[:2]
-    near_xy = np.abs(centres.take(a, 1) - centres.take(b, 1)) <= near * z[2:].take(a, 1)
-    close = (near_xy[0] & near_xy[1]).nonzero()[0]
+    first = np.arange(1, z.shape[1] + 1)
+    counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
+    if not count(counts):
+        return seen
+    a, b = _pairs(first, counts)
+    y = z[1]
+    close = (np.abs(y.take(a) - y.take(b)) <= near * z[3].take(a)).nonzero()[0]
     if not len(close):
         return seen
     a, b = a.take(close), b.take(close)
@@ -334,21 +329,6 @@ def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     kept = np.ones(len(z[0]), bool)
     kept[np.where((sa < sb) | ((sa == sb) & (seen.order[a] > seen.order[b])), a, b)] = False
     return seen.only(kept)
-
-
-FEW_PAIRS = 256
-"""Up to so many pairs of a track and a detection, all are looked at: cheaper than finding those within reach."""
-
-
-@functools.lru_cache(maxsize=FEW_PAIRS)
-def _all_pairs(n: int, m: int) -> tuple[Any, Any]:
-    a = np.arange(n * m) // m
-    return a, np.arange(n * m) - a * m
-
-
-@functools.lru_cache(maxsize=FEW_PAIRS)
-def _all_pairs_of(n: int) -> tuple[Any, Any]:
-    return np.triu_indices(n, 1)
 
 
 def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
@@ -442,12 +422,11 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     p, z, numbers = frame.p, seen.z, frame.numbers
     t = wide[0].copy()
     np.maximum(t[2:], MIN_SIZE, out=t[2:])
-    if t.shape[1] * z.shape[1] <= FEW_PAIRS and not len(frame.ground):
-        a, b = _all_pairs(t.shape[1], z.shape[1])
-    else:
-        far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
-        first = z[0].searchsorted(t[0] - far)
-        a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
+    far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
+    first = z[0].searchsorted(t[0] - far)
+    a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
+    if not len(a):
+        return _NONE, _NONE, np.empty(0)
     zb, ta = z.take(b, 1), t.take(a, 1)
     e = zb - ta
     d2s = numbers.distance * e
