@@ -138,6 +138,7 @@ class Tracker:
             vectors = self._vectors(embeddings, embedding_model)
             if vectors is not None and self._gallery is not None:
                 affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
+                affinity[:, ~vectors.any(axis=1)] = self.config.embedding_even  # no appearance says neither yes nor no
         self._step(
             self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._ground, self._column_of,
             now_us, last_us, aspect, self._parameters,

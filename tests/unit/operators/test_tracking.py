@@ -378,6 +378,25 @@ def test_embeddings_tell_apart_who_stand_where_the_other_was() -> None:
     assert kept[True] == [(False, 1), (True, 0)]
 
 
+@pytest.mark.parametrize("missing", [0.0, np.nan])
+def test_a_detection_without_an_embedding_is_as_near_as_if_there_were_none(missing: float) -> None:
+    published = []
+    for rows_come in (True, False):
+        run, rng, seen = Run(), np.random.default_rng(3), []
+        for k in range(40):
+            run.now_us += 500_000
+            boxes, scores, classes = _arrays([walker(k), walker(k, 0.7)])
+            boxes += rng.normal(0, 0.008, boxes.shape).astype(np.float32)
+            vectors = np.eye(2, 8, dtype=np.float16) if k < 8 else np.full((2, 8), missing, np.float16)
+            run.tracker.step(
+                boxes, scores, classes, LABELS, run.now_us, ASPECT, vectors if k < 8 or rows_come else None, "a"
+            )
+            seen.append([(s.ordinal, tuple(s.box)) for s in run.published()])
+        published.append(seen)
+    assert published[0] == published[1]
+    assert published[0][-1]
+
+
 def test_embeddings_of_another_model_are_not_compared() -> None:
     run = Run()
     for k in range(20):
