@@ -17,7 +17,7 @@ from typing import Any
 from bench import machine
 from bench.figures import median, spread_text
 from bench.scene import Street, settings
-from operators.stages import camera_stage
+from operators.stages import camera_kernel, camera_stage
 from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input
 
@@ -85,32 +85,28 @@ class _Timer:
 def _timed_parts(timer: _Timer) -> Iterator[None]:
     """Time the parts of every CameraLogic made meanwhile."""
     from operators.alerts import Alerts
-    from operators.intake import Intake
-    from operators.tracking import Tracker
-    from operators.tripwires import Tripwires
+    from operators.stages.camera_memory import CameraScratch
     from operators.windows import Windows
-    from operators.zones import Zones
 
     parts: list[tuple[Any, str, str]] = [
         (camera_stage, "decode_detections", "decode"),
-        (CameraLogic, "_check", "check"),
-        (Intake, "accept", "intake"),
-        (Tracker, "step", "tracker"),
-        (Tracker, "publish", "publish"),
-        (Zones, "step", "zones"),
-        (Tripwires, "step", "tripwires"),
-        (Alerts, "step", "alerts"),
+        (CameraLogic, "_check_origin", "check: origin"),
+        (CameraLogic, "_looks_usual", "check: usual"),
+        (CameraScratch, "load", "load"),
+        (camera_kernel, "advance", "kernels"),
+        (CameraScratch, "message", "copy tracks"),
+        (CameraLogic, "_react", "what was found"),
+        (CameraLogic, "_note_tracks", "  of it: tracks"),
+        (CameraLogic, "_note_visits", "  of it: visits"),
+        (CameraLogic, "_note_crossings", "  of it: crossings"),
+        (CameraLogic, "_apply_rules", "  of it: rules"),
+        (CameraLogic, "_frame", "unusual frames"),
         (CameraLogic, "_figures", "window reports"),
-        (CameraLogic, "_note_tracks", "notes: tracks"),
-        (CameraLogic, "_note_visits", "notes: visits"),
-        (CameraLogic, "_note_crossings", "notes: crossings"),
-        (CameraLogic, "_say", "notes: alerts"),
         (CameraLogic, "_points", "encode figures"),
-        (CameraLogic, "_track_frame", "encode tracks"),
         (CameraLogic, "snapshot", "snapshot"),
+        (camera_kernel, "pack", "  of it: kernel"),
         (Windows, "snapshot", "  of it: windows"),
         (Alerts, "snapshot", "  of it: alerts"),
-        (Intake, "snapshot", "  of it: intake"),
     ]
     old = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
     try:

@@ -14,6 +14,7 @@ from schemas.settings import AnyRule, Crowding, Loitering
 from schemas.wire import AlertTransition
 
 MAX_OPEN = 1000  # alerts open at a time per camera; further ones are refused and counted
+NEVER_US = 1 << 62
 MAX_COOLING = 4096  # cool-downs that run at a time per camera; beyond, the oldest is cut short
 
 
@@ -51,19 +52,25 @@ class Incident(Struct, array_like=True):
     start_us: int
     said_us: int  # event time of the last transition
     updates: int
-    value: float
+    value: float  # of a crowding rule as of the last transition; `Run.value` is newer
     said_value: float  # `value` at the last transition
     name: str = ""  # of the rule, as `_name` gives it: it outlives the rule
 
 
 class _State(Struct, array_like=True):
     rules: list[str]
-    runs: list[tuple[int, Run]]
     incidents: list[tuple[tuple[int, int], Incident]]
     closed_us: list[tuple[tuple[int, int], int]]
     refused: int
     deferred: list[tuple[tuple[int, int], Dwelling]] = []
     orphans: list[Incident] = []
+
+
+class _Moving(Struct, array_like=True):
+    """All there is: what changes with every frame while a condition holds, and the rest."""
+
+    runs: list[tuple[int, Run]]
+    rest: msgspec.Raw  # a _State
 
 
 class Alerts:
@@ -73,7 +80,8 @@ class Alerts:
         self.site, self.camera = site, camera
         self.rules = tuple(rules)
         self.zone_of = [zone_ids.index(r.zone) for r in self.rules]
-        self.dirty = True
+        self.dirty = True  # anything but the runs has changed
+        self._running = True  # the runs may have changed
         self.refused = 0
         self._crowding = [
             (i, r, self.zone_of[i], round(r.hold_s * 1e6), round(r.gap_s * 1e6))
@@ -87,7 +95,18 @@ class Alerts:
         self._deferred: dict[tuple[int, int], Dwelling] = {}  # visits that reached their threshold in a cool-down
         self._orphans: list[Incident] = []  # open alerts whose rule new settings have taken away
         self._update_due_us = 0
+        self._rest = msgspec.Raw(b"")
         self._snapshot = b""
+
+    def thresholds(self) -> tuple[list[int], list[int]]:
+        """Return zone index and count of each crowding rule: with that many inside, `step` has something to do."""
+        return [zone for _, _, zone, _, _ in self._crowding], [rule.count for _, rule, _, _, _ in self._crowding]
+
+    def wake_us(self) -> int:
+        """Return from when on `step` may have something to do in a frame without dwell events and below `thresholds`."""
+        if self._orphans or self._deferred or any(run.phase for run in self._runs.values()):
+            return 0
+        return self._update_due_us if self._incidents else NEVER_US
 
     def dwell_rules(self) -> list[tuple[int, float]]:
         """Return (zone index, seconds) of each loitering rule, in the order that `Dwelling.rule` counts them."""
@@ -117,7 +136,7 @@ class Alerts:
             holds = inside_count[zone] >= rule.count
             if not holds and not run.phase:
                 continue
-            self.dirty = True
+            self._running = True
             true_us = run.true_us
             word = run.step(holds, now_us, hold_us, gap_us, not self._cooling((i, -1), now_us))
             if word == "close":
@@ -126,7 +145,7 @@ class Alerts:
                 subjects = tuple(track_id(self.site, self.camera, b, o) for o, b in present(zone))
                 self._open((i, -1), "-", subjects, "", run.since_us, now_us, inside_count[zone], cause, out)
             elif (i, -1) in self._incidents:
-                self._incidents[i, -1].value = float(inside_count[zone])
+                run.value = float(inside_count[zone])
         if self._incidents and now_us >= self._update_due_us:
             self._repeat(now_us, cause, out)
         return out
@@ -138,8 +157,13 @@ class Alerts:
             self._close(key, at_us, reason, cause, out)
         self._deferred = {}
         self._runs = {i: Run() for i in self._runs}
-        self.dirty = True
+        self.dirty = self._running = True
         return out
+
+    def _measure(self, incident: Incident) -> None:
+        """Bring a crowding alert's value up to date."""
+        if incident.rule in self._runs:
+            incident.value = self._runs[incident.rule].value
 
     def _dwelling(self, d: Dwelling, now_us: int, cause: Cause, out: list[AlertTransition]) -> None:
         if d.ended:
@@ -203,6 +227,8 @@ class Alerts:
             alert, key[0], subjects, label, start_us, now_us, 0, float(value), float(value), _name(rule)
         )
         self._incidents[key] = incident
+        if key[0] in self._runs:
+            self._runs[key[0]].value = incident.value
         self.dirty = True
         self._update_due_us = min(self._update_due_us or now_us, now_us)
         out.append(self._say(incident, "open", 0, now_us, _why(rule, value), cause))
@@ -216,6 +242,7 @@ class Alerts:
             if now_us - incident.said_us >= interval_us:
                 if isinstance(rule, Loitering):
                     incident.value = (now_us - incident.start_us) * 1e-6
+                self._measure(incident)
                 incident.updates += 1
                 incident.said_us = now_us
                 out.append(self._say(incident, "update", incident.updates, now_us, _why(rule, incident.value), cause))
@@ -227,6 +254,7 @@ class Alerts:
         incident = self._incidents.pop(key, None)
         if incident is None:
             return
+        self._measure(incident)
         rule = self.rules[incident.rule]
         self.dirty = True
         if rule.cooldown_s:
@@ -272,15 +300,16 @@ class Alerts:
     def snapshot(self) -> bytes:
         """Return everything as MessagePack (made anew only when it has changed)."""
         if self.dirty:
-            self._snapshot = self._encode()
-            self.dirty = False
+            self._rest = msgspec.Raw(self._encode())
+        if self.dirty or self._running:
+            self._snapshot = msgspec.msgpack.encode(_Moving(list(self._runs.items()), self._rest))
+            self.dirty = self._running = False
         return self._snapshot
 
     def _encode(self) -> bytes:
         return msgspec.msgpack.encode(
             _State(
                 [_name(r) for r in self.rules],
-                list(self._runs.items()),
                 list(self._incidents.items()),
                 list(self._closed_us.items()),
                 self.refused,
@@ -295,11 +324,13 @@ class Alerts:
         Rules are matched by id, version, type and zone. Alerts of rules that are gone are closed with the next frame;
         whatever else belongs to those is forgotten.
         """
-        state = msgspec.msgpack.decode(data, type=_State)
+        moving = msgspec.msgpack.decode(data, type=_Moving)
+        state = msgspec.msgpack.decode(moving.rest, type=_State)
+        runs = dict(moving.runs)
         now = {_name(r): i for i, r in enumerate(self.rules)}
         index = {old: now[name] for old, name in enumerate(state.rules) if name in now}
         self._orphans = state.orphans
-        for old, run in state.runs:
+        for old, run in runs.items():
             if index.get(old, -1) in self._runs:
                 self._runs[index[old]] = run
         for (old, ordinal), incident in state.incidents:
@@ -307,13 +338,14 @@ class Alerts:
                 incident.rule = index[old]
                 self._incidents[index[old], ordinal] = incident
             else:
+                incident.value = runs[old].value if old in runs else incident.value
                 incident.rule = -1
                 self._orphans.append(incident)
         self._closed_us = {(index[old], o): t for (old, o), t in state.closed_us if old in index}
         self._deferred = {(index[old], o): d for (old, o), d in state.deferred if old in index}
         self.refused = state.refused
         self._update_due_us = 0
-        self.dirty = True
+        self.dirty = self._running = True
         loitering = [old for old, name in enumerate(state.rules) if name.split("/")[2] == "loitering"]
         return [self._loitering.index(index[old]) if old in index else -1 for old in loitering]
 

@@ -34,6 +34,7 @@ class Run(Struct, array_like=True):
     phase: int = 0
     since_us: int = 0
     true_us: int = 0
+    value: float = 0.0  # what was measured last, while an alert is open
 
     def step(self, condition: bool, now_us: int, hold_us: int, gap_us: int, may_open: bool = True) -> str:
         """Take the condition at `now_us`; return 'open', 'close' (the run ended at `true_us` as it was before) or ''.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from schemas.wire import BadMessage, DetectionFrame
@@ -56,16 +57,33 @@ class _Rare(Struct, array_like=True):
     void_to: int = 0
 
 
+BOOT, NEXT_SEQ, CAPTURE_US, DUPLICATE_COUNT, MISSING_COUNT = range(5)
+"""Indices of `Intake.order`."""
+
+
+def _number(index: int) -> property:
+    def read(self: Intake) -> int:
+        return int(self.order[index])
+
+    def write(self: Intake, value: int) -> None:
+        self.order[index] = value
+
+    return property(read, write)
+
+
 class Intake:
-    """What has come in from one camera. Counts are totals since its first frame."""
+    """What has come in from one camera. Counts are totals since its first frame.
+
+    `order` holds what changes with every frame: the present boot, the sequence number after the last frame that passed, that
+    frame's time, and the counts. A frame that is next may be let pass by a kernel, with `order` alone.
+    """
+
+    boot, next_seq, capture_us = _number(BOOT), _number(NEXT_SEQ), _number(CAPTURE_US)
+    duplicate_count, missing_count = _number(DUPLICATE_COUNT), _number(MISSING_COUNT)
 
     def __init__(self, gap_wait_s: float = 1.0) -> None:
         self.gap_wait_us = round(gap_wait_s * 1e6)
-        self.boot = -1
-        self.next_seq = 0  # after the last frame that passed
-        self.capture_us = 0  # of the last frame that passed
-        self.duplicate_count = 0
-        self.missing_count = 0
+        self.order = np.array([-1, 0, 0, 0, 0], np.int64)
         self._waiting: dict[int, _Waiting] = {}
         self._skipped: list[tuple[int, int]] = []  # [from, to) of this boot that were passed over
         self._boots: dict[int, tuple[int, list[tuple[int, int]]]] = {}
@@ -74,6 +92,11 @@ class Intake:
         self._void_to = 0
         self.dirty = True  # anything but boot, next_seq, capture_us and counts has changed
         self._rare = b""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether frames are held back."""
+        return bool(self._waiting)
 
     def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
         """Take one frame; return those whose turn has come, in order.
@@ -125,7 +148,7 @@ class Intake:
 
     def _free_seq(self) -> int:
         """Return the highest sequence number that need not wait for another."""
-        return max(self.next_seq, self._void_to)
+        return int(max(self.next_seq, self._void_to))
 
     def _begin(self, frame: DetectionFrame) -> None:
         """Start on a new boot. Of a camera never seen before, the first frame is where its sequence begins."""
@@ -206,11 +229,11 @@ class Intake:
         if self.dirty:
             self._rare = msgspec.msgpack.encode(_Rare(self._waiting, self._skipped, self._boots, self._void_to))
             self.dirty = False
-        return (self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count), self._rare
+        return tuple(self.order.tolist()), self._rare
 
     def restore(self, often: tuple[int, ...], rare: bytes) -> None:
         """Take up a snapshot."""
-        self.boot, self.next_seq, self.capture_us, self.duplicate_count, self.missing_count = often
+        self.order[:] = often
         s = msgspec.msgpack.decode(rare, type=_Rare)
         self._waiting, self._skipped, self._boots, self._void_to = s.waiting, s.skipped, s.boots, s.void_to
         self.dirty = True

@@ -17,9 +17,13 @@ from operators.alerts import Alerts, Cause, Dwelling, source_alert
 from operators.intake import Intake
 from operators.intake.intake import Ready, Refused
 from operators.stages import camera_figures as figures
+from operators.stages import camera_kernel as kernel
+from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
 from operators.stages.stage import Input, KeyLogic, Output
-from operators.tracking import Scratch, Tracker, TrackerConfig, tracker_config
+from operators.stages.track_frame import template
+from operators.tracking import Tracker, TrackerConfig, tracker_config
 from operators.tracking.kernel import check
+from operators.tracking.tracker import NO_AFFINITY
 from operators.tripwires import Crossing, Tripwires
 from operators.windows import Report, Windows
 from operators.zones import Visit, Zones
@@ -27,6 +31,7 @@ from schemas import topics
 from schemas.ids import event_id, track_id
 from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
 from schemas.wire import (
+    SCHEMA_VERSION,
     AlertTransition,
     BadMessage,
     DeadLetter,
@@ -34,7 +39,6 @@ from schemas.wire import (
     Event,
     Figures,
     Point,
-    TrackFrame,
     check_detections,
     check_embeddings,
     decode_detections,
@@ -63,19 +67,26 @@ class _State(Struct, array_like=True):
     zone_ids: tuple[str, ...]
     wire_ids: tuple[str, ...]
     labels: tuple[str, ...]
-    intake: tuple[tuple[int, ...], bytes]
-    tracker: tuple[int, bytes, bytes, bytes, str, bytes]
-    visits: bytes
-    approaches: bytes
+    intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
     alerts: bytes
+    embeddings: tuple[str, bytes]
     lost: bool
     counted: tuple[int, int]
+    window_us: int
+    tables: bytes  # `camera_kernel.pack`
+
+
+class _Version(Struct, array_like=True):
+    version: int
 
 
 _state_encoder = msgspec.msgpack.Encoder()
+_encode_part = _state_encoder.encode
 _state_decoder = msgspec.msgpack.Decoder(_State)
-STATE_VERSION = 2
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+STATE_VERSION = 3
+_ARRAY = bytes([0x90 + len(_State.__struct_fields__)])  # how MessagePack begins an array of that many
 
 
 class CameraStage:
@@ -89,7 +100,7 @@ class CameraStage:
         """Index the cameras and compile the kernels with the array types that frames have."""
         self._cameras = index_cameras(self.sites)
         self._settings = {site.site: fingerprint(site) for site in self.sites}
-        self._scratch = Scratch(TrackerConfig().capacity)
+        self._scratch = CameraScratch(TrackerConfig().capacity)
         self._warm_up()
 
     def logic(self, key: str) -> KeyLogic:
@@ -160,7 +171,7 @@ class UnknownCamera:
 class CameraLogic:
     """All of one camera."""
 
-    def __init__(self, site: SiteSettings, camera: Camera, settings: str, scratch: Scratch) -> None:
+    def __init__(self, site: SiteSettings, camera: Camera, settings: str, scratch: CameraScratch) -> None:
         self.site, self.camera, self.settings = site.site, camera.id, settings
         self._camera = camera
         self.silence_ms = round(camera.silence_s * 1000)
@@ -175,8 +186,18 @@ class CameraLogic:
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
+        self._memory = CameraMemory(
+            self._intake, self._tracker, self._zones, self._tripwires, self._alerts, self.silence_ms * 1000
+        )
+        n, places = config.capacity, (len(camera.zones), len(camera.tripwires))
+        scratch.make_room(self._zones.room(n), self._tripwires.room(n), packed_room(n, *places))
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
+        self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
+        self._picture: tuple[object, ...] = ()  # what the memory's template and floor are for
+        self._window_us = 0  # start of the window that the memory's tally counts for
+        self._rare = b""  # the part of the snapshot that rarely changes
+        self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
         self._counted = (0, 0)  # duplicates and missing frames that windows have counted
         self._declare(camera)
@@ -196,13 +217,20 @@ class CameraLogic:
         out: list[Output] = []
         try:
             frame = decode_detections(record.value)
-            self._check(frame, record)
+            self._check_origin(frame, record)
+            if self._looks_usual(frame) and self._take_usual(frame, record, out):
+                return out
+            self._check_arrays(frame)
+            self._settled = b""
+            self._expect_unusual()
             turn = self._intake.accept(frame, record.value or b"", record.partition, record.offset)
         except BadMessage as e:
             self._refuse(Refused(e.reason, e.detail, record.value or b"", record.partition, record.offset), out)
             return out
         for item in turn:
             self._take(item, out)
+        if self._intake.is_waiting:
+            self._expect_unusual()
         return out
 
     def _take(self, item: Ready | Refused, out: list[Output]) -> None:
@@ -216,10 +244,11 @@ class CameraLogic:
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
         out.append(dead_letter(r.reason, r.detail, "camera", topics.DETECTIONS, self.camera, record))
+        self._settled = b""
         if self._windows.oldest_us:
             self._windows.tally(self._intake.capture_us, figures.TALLIES)[figures.REFUSED] += 1
 
-    def _check(self, frame: DetectionFrame, record: Input) -> None:
+    def _check_origin(self, frame: DetectionFrame, record: Input) -> None:
         if frame.camera != self.camera:
             raise BadMessage("wrong_key", f"expected the record's key {self.camera!r} as camera, got {frame.camera!r}")
         if frame.site != self.site:
@@ -229,82 +258,175 @@ class CameraLogic:
                 "wrong_timestamp",
                 f"expected the record's timestamp {record.time_ms} ms to be capture_us, got {frame.capture_us} µs",
             )
+
+    def _check_arrays(self, frame: DetectionFrame) -> None:
         boxes, scores, classes = _arrays(frame)
         if check(boxes, scores, classes, len(frame.labels)) >= 0:
             raise BadMessage("bad_detection", check_detections(boxes, scores, classes, len(frame.labels)))
         if frame.embeddings and (problem := check_embeddings(frame.embeddings)):
             raise BadMessage("bad_detection", problem)
 
-    # ---- one frame in order -----------------------------------------------------------------------------------
+    # ---- the usual frame: nothing but the tracker's, the zones' and the tripwires' work, in one call ------------
+
+    def _looks_usual(self, f: DetectionFrame) -> bool:
+        """Whether the memory is ready for frames like this one (`_look`)."""
+        return (
+            not f.embeddings
+            and self._picture == (f.boot, f.width_px, f.height_px, f.model_sha, self.settings)
+            and (f.labels == self._labels_seen or self._know_labels(f.labels))
+        )
+
+    def _take_usual(self, f: DetectionFrame, record: Input, out: list[Output]) -> bool:
+        """Take a frame that comes in order, and with which no time is up; return False for any other.
+
+        Raises BadMessage, and has changed nothing then, where a detection cannot be used.
+        """
+        size, more = self._step(f, NO_AFFINITY, passed=False)
+        if size < 0:
+            if size == kernel.NOT_NEXT:
+                return False
+            raise BadMessage("bad_detection", check_detections(*_arrays(f), len(f.labels)))
+        tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
+        if more:
+            points: list[Point] = []
+            cause = Cause(self.settings, f.model_sha, record.partition, record.offset, f.seq, f.sent_us)
+            self._react(f.capture_us, cause, points, out)
+            out.append(tracks)
+            out.extend(self._points(points))
+        else:
+            out.append(tracks)
+        return True
+
+    def _expect_unusual(self) -> None:
+        """Have the next frame go the long way (`_frame`)."""
+        self._memory.limits[kernel.USUAL_UNTIL_US] = 0
+
+    def _step(self, f: DetectionFrame, affinity: Any, passed: bool) -> tuple[int, bool]:
+        """Run the kernels; return what `camera_kernel.advance` does."""
+        scratch = self._scratch
+        scratch.load(f, passed)
+        return kernel.advance(self._memory.memory, scratch.memory, affinity)  # type: ignore[no-any-return]
+
+    def _react(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
+        """Say what the kernels have found, and what the rules make of it."""
+        self._settled = b""
+        scratch = self._scratch
+        births, ends, visit_count, crossing_count = scratch.found.tolist()
+        visits: list[Visit] = []
+        if births or ends:
+            self._note_tracks(scratch.births[:births].tolist(), scratch.ends[:ends].tolist(), out)
+        if visit_count:
+            visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
+            self._note_visits(visits, points, out)
+        if crossing_count:
+            self._note_crossings([Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()], out)
+        self._apply_rules(now_us, self._zones.inside_count.tolist(), visits, cause, points, out)
+
+    def _apply_rules(
+        self, now_us: int, inside: list[int], visits: list[Visit], cause: Cause, points: list[Point], out: list[Output]
+    ) -> None:
+        dwellings = self._dwellings(visits) if visits else ()
+        self._say(self._alerts.step(now_us, inside, dwellings, cause, self._present), points, out)
+        self._memory.wake_us[0] = self._alerts.wake_us()
+
+    # ---- any frame in order -----------------------------------------------------------------------------------
 
     def _frame(self, f: DetectionFrame, cause: Cause, out: list[Output]) -> None:
-        now_us, aspect = f.capture_us, f.width_px / f.height_px
+        now_us = f.capture_us
         points: list[Point] = []
-        last_us = self._tracker.last_us
-        if last_us and now_us - last_us > self.silence_ms * 1000 and not self._lost:
+        tracker, windows = self._tracker, self._windows
+        if tracker.last_us and now_us - tracker.last_us > self.silence_ms * 1000 and not self._lost:
             self._lose_source(points, out)
         if self._lost:
             self._find_source(now_us, cause, points, out)
-        windows, tracker = self._windows, self._tracker
         windows.open_at(now_us)
-        boxes, scores, classes = _arrays(f)
-        tracker.step(
-            boxes, scores, classes, self._map_labels(f.labels), now_us, aspect, _embeddings(f), f.embedding_model,
-            f.height_px,
-        )  # fmt: skip
-        n, births, ends = tracker.publish(self._scratch, aspect)
-        visits = self._zones.step(tracker.tracks, tracker.slots, now_us)
-        crossings = self._tripwires.step(tracker.tracks, tracker.slots, aspect, now_us)
-        if births or ends or visits or crossings:
-            self._note_tracks(births, ends, out)
-            self._note_visits(visits, points, out)
-            self._note_crossings(crossings, out)
-        inside = self._zones.inside_count.tolist()
-        dwellings = self._dwellings(visits) if visits else ()
-        self._say(self._alerts.step(now_us, inside, dwellings, cause, self._present), points, out)
-        tally = windows.tally(now_us, figures.TALLIES)
-        tally[figures.FRAMES] += 1
-        tally[figures.DETECTIONS] += len(scores)
+        if windows.start_of(now_us) != self._window_us:
+            self._count_from(now_us)
+        self._look(f)
+        affinity, vectors = NO_AFFINITY, None
+        if f.embeddings:
+            affinity, vectors = tracker.compare(_embeddings(f), f.embedding_model)
+        size, _ = self._step(f, affinity, passed=True)
+        if vectors is not None:
+            tracker.remember(vectors)
+        tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
+        self._react(now_us, cause, points, out)
+        self._count_intake(now_us)
+        if windows.due(now_us):
+            self._figures(windows.close(now_us), points)
+        out.append(tracks)
+        out.extend(self._points(points))
+        self._memory.limits[kernel.USUAL_UNTIL_US] = min(self._window_us + windows.length_us, windows.due_us())
+
+    def _count_intake(self, now_us: int) -> None:
+        """Count repeats and missing frames for the window in which they were noticed."""
         counted = (self._intake.duplicate_count, self._intake.missing_count)
         if counted != self._counted:
+            tally = self._windows.tally(now_us, figures.TALLIES)
             tally[figures.DUPLICATES] += counted[0] - self._counted[0]
             tally[figures.MISSING] += counted[1] - self._counted[1]
             self._counted = counted
-        if windows.due(now_us):
-            self._figures(windows.close(now_us), points)
-        out.append(Output(topics.TRACKS, self.camera, self._track_frame(f, n)))
-        if points:
-            out.extend(self._points(points))
 
-    def _track_frame(self, f: DetectionFrame, n: int) -> bytes:
-        s = self._scratch
-        return encode(
-            TrackFrame(
-                site=f.site, camera=f.camera, boot=f.boot, seq=f.seq, capture_us=f.capture_us, sent_us=f.sent_us,
-                width_px=f.width_px, height_px=f.height_px, model_sha=f.model_sha, settings=self.settings,
-                labels=self._labels, born_us=s.born_us[:n].tobytes(), ordinals=s.ordinals[:n].tobytes(),
-                boxes=s.boxes[:n].tobytes(), velocities=s.velocities[:n].tobytes(), states=s.states[:n].tobytes(),
-                classes=s.labels[:n].tobytes(), scores=s.scores[:n].tobytes(),
+    def _count_from(self, now_us: int) -> None:
+        """Let the kernel count frames and detections for the window that holds `now_us`."""
+        self._stop_counting()
+        self._window_us = self._windows.start_of(now_us)
+        counts = self._windows.tally(now_us, figures.TALLIES)
+        self._memory.tally[:] = counts[figures.FRAMES], counts[figures.DETECTIONS]
+        counts[figures.FRAMES] = counts[figures.DETECTIONS] = 0
+
+    def _stop_counting(self) -> None:
+        """Give the window what the kernel has counted."""
+        if self._window_us:
+            _add_counts(self._windows.tally(self._window_us, figures.TALLIES), self._memory.tally.tolist())
+        self._memory.tally[:] = 0
+        self._window_us = 0
+
+    def _look(self, f: DetectionFrame) -> None:
+        """Get the memory ready for frames like this one."""
+        if f.labels != self._labels_seen and not self._know_labels(f.labels):
+            self._map_labels(f.labels)
+            self._know_labels(f.labels)
+            self._picture = ()
+        picture = (f.boot, f.width_px, f.height_px, f.model_sha, self.settings)
+        if picture == self._picture:
+            return
+        self._picture = picture
+        self._memory.picture[0] = f.width_px / f.height_px
+        self._memory.stand_on(self._tracker.ground(f.height_px))
+        self._memory.say(
+            template(
+                {
+                    "v": SCHEMA_VERSION, "site": f.site, "camera": f.camera, "boot": f.boot, "width_px": f.width_px,
+                    "height_px": f.height_px, "model_sha": f.model_sha, "settings": self.settings, "labels": self._labels,
+                }
             )
         )  # fmt: skip
 
-    def _map_labels(self, labels: tuple[str, ...]) -> Any:
-        """Return the camera's own index for each of a message's labels (uint8, 256)."""
+    def _know_labels(self, labels: tuple[str, ...]) -> bool:
+        """Have the kernel read the class indices of frames with these labels; False where `_map_labels` must come first."""
         label_of = self._label_maps.get(labels)
         if label_of is None:
-            for label in labels:
-                if label not in self._labels:
-                    self._labels += (label if len(self._labels) < MAX_CLASSES else OTHER,)
-                    self._labels = tuple(dict.fromkeys(self._labels))
-            if len(self._label_maps) >= 256:  # many combinations of labels: start the cache over
-                self._label_maps.clear()
-            label_of = np.zeros(256, np.uint8)
-            index = {label: i for i, label in enumerate(self._labels)}
-            label_of[: len(labels)] = [index.get(label, index.get(OTHER, 0)) for label in labels]
-            self._label_maps[labels] = label_of
-            self._zones.set_labels(self._labels)
-            self._tripwires.set_labels(self._labels)
-        return label_of
+            return False
+        self._memory.label_of[:] = label_of
+        self._labels_seen = labels
+        return True
+
+    def _map_labels(self, labels: tuple[str, ...]) -> None:
+        """Work out the camera's own index for each of a message's labels (uint8, 256)."""
+        for label in labels:
+            if label not in self._labels:
+                self._labels += (label if len(self._labels) < MAX_CLASSES else OTHER,)
+                self._labels = tuple(dict.fromkeys(self._labels))
+                self._rare = b""
+        if len(self._label_maps) >= 256:  # many combinations of labels: start the cache over
+            self._label_maps.clear()
+        label_of = np.zeros(256, np.uint8)
+        index = {label: i for i, label in enumerate(self._labels)}
+        label_of[: len(labels)] = [index.get(label, index.get(OTHER, 0)) for label in labels]
+        self._label_maps[labels] = label_of
+        self._zones.set_labels(self._labels)
+        self._tripwires.set_labels(self._labels)
 
     # ---- what happened ----------------------------------------------------------------------------------------
 
@@ -396,6 +518,8 @@ class CameraLogic:
 
     def _points(self, points: list[Point]) -> list[Output]:
         """Pack points into messages of bounded size; of two for one place and time (revisions), the later one stays."""
+        if not points:
+            return []
         latest = {(p.measurement, *p.tags.values(), p.at_ns): p for p in points}
         kept = list(latest.values())
         return [
@@ -413,6 +537,7 @@ class CameraLogic:
         """The source is silent: close what is open, report the windows as far as they are known."""
         out: list[Output] = []
         points: list[Point] = []
+        self._settled = b""
         for item in self._intake.give_up():
             self._take(item, out)
         if self._tracker.last_us and not self._lost:
@@ -429,20 +554,20 @@ class CameraLogic:
         last_us = self._tracker.last_us
         cause = Cause(self.settings, "", -1, -1, -1, 0)
         self._lost = True
+        self._expect_unusual()
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
         self._note_tracks(births, ends, out)
         self._note_visits(visits, points, out)
-        self._say(
-            self._alerts.step(last_us, [0] * len(self._zone_ids), self._dwellings(visits), cause, self._present),
-            points,
-            out,
-        )
+        self._apply_rules(last_us, [0] * len(self._zone_ids), visits, cause, points, out)
         self._say(self._alerts.close_all(last_us, "the source is lost", cause), points, out)
         self._event("source_lost", self.camera, last_us, out)
         self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)
+        self._memory.wake_us[0] = 0
+        self._stop_counting()
         self._figures(self._windows.report_open(), points)
+        self._count_from(last_us)
 
     def _find_source(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         self._lost = False
@@ -453,34 +578,63 @@ class CameraLogic:
     # ---- state ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
-        """Return the whole state; a few microseconds, since what rarely changes is encoded only when it has."""
-        slots = self._tracker.slots
-        return _state_encoder.encode(
-            _State(
-                STATE_VERSION, self._zone_ids, self._wire_ids, self._labels, self._intake.snapshot(),
-                self._tracker.snapshot(), self._zones.snapshot(slots), self._tripwires.snapshot(slots),
-                self._windows.snapshot(), self._alerts.snapshot(), self._lost, self._counted,
-            )
+        """Return the whole state; a microsecond or two, since what rarely changes is encoded only when it has."""
+        prefix = self._settled or self._encode_all_but_tables()
+        scratch = self._scratch
+        return prefix + scratch.packed(kernel.pack(self._memory.memory, scratch.memory))
+
+    def _encode_all_but_tables(self) -> bytes:
+        """Return the beginning of a `_State`, and keep it where only what the kernels change can change it."""
+        if not self._rare or self._windows.dirty or self._intake.dirty:
+            self._rare = self._encode_rare()
+        embeddings = self._tracker.embeddings()
+        fields = (self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us)
+        prefix = self._rare + b"".join([_encode_part(field) for field in fields])
+        self._settled = b"" if embeddings[1] else prefix
+        return prefix
+
+    def _encode_rare(self) -> bytes:
+        """Return the beginning of a `_State`, up to `windows`."""
+        fields = (
+            STATE_VERSION, self._zone_ids, self._wire_ids, self._labels, self._intake.snapshot()[1],
+            self._windows.snapshot(),
         )  # fmt: skip
+        return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot; zones, tripwires and rules are matched by id, so settings may have changed."""
+        version = _version_decoder.decode(data).version
+        if version != STATE_VERSION:
+            raise ValueError(f"camera {self.camera}: expected state version {STATE_VERSION}, got {version}")
         s = _state_decoder.decode(data)
-        if s.version != STATE_VERSION:
-            raise ValueError(f"camera {self.camera}: expected state version {STATE_VERSION}, got {s.version}")
+        tables = unpack(s.tables, len(s.zone_ids), len(s.wire_ids))
         self._labels = s.labels
         self._label_maps.clear()
+        self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
         self._zones.set_labels(s.labels)
         self._tripwires.set_labels(s.labels)
-        self._intake.restore(*s.intake)
-        self._tracker.restore(*s.tracker)
-        self._zones.restore(s.visits, s.zone_ids, self._alerts.restore(s.alerts))
-        self._tripwires.restore(s.approaches, s.wire_ids)
-        self._windows.restore(*s.windows)
+        self._intake.restore(tuple(tables.order), s.intake)
+        self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
+        self._zones.restore(tables.visits, s.zone_ids, self._alerts.restore(s.alerts))
+        self._tripwires.restore(tables.approaches, s.wire_ids)
+        tallies, windows = s.windows
+        if s.window_us:
+            _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
+        self._windows.restore(tallies, windows)
         places = {"zone": self._zone_ids, "tripwire": self._wire_ids}
         self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
         self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
+        self._window_us, self._memory.wake_us[0] = 0, 0
+        self._expect_unusual()
+        if s.window_us:
+            self._count_from(tables.last_us)
+
+
+def _add_counts(counts: list[int], more: list[int]) -> None:
+    """Add what a kernel has counted (frames, detections) to a window's tally."""
+    counts[figures.FRAMES] += more[kernel.TALLY_FRAMES]
+    counts[figures.DETECTIONS] += more[kernel.TALLY_DETECTIONS]
 
 
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:

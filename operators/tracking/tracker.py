@@ -14,6 +14,7 @@ from operators.tracking.config import TrackerConfig, layout
 from operators.tracking.ground import NO_GROUND, Pose, image_to_ground
 from operators.tracking.table import (
     BAD_DETECTIONS,
+    FREE,
     HEADER_SIZE,
     NOISE,
     REFUSED_BIRTHS,
@@ -32,7 +33,7 @@ EMBEDDING_MEMORY = 0.9  # share of the past in a track's embedding at each obser
 EMBEDDING_UNIT = 2047.0
 """Embeddings are kept as whole numbers at this length: their products and all partial sums stay below 2²⁴, so that float32
 adds them exactly, in whatever order a BLAS takes them."""
-_NO_AFFINITY = np.zeros((0, 0), np.float32)
+NO_AFFINITY = np.zeros((0, 0), np.float32)
 
 
 class Scratch:
@@ -69,14 +70,23 @@ class Tracker:
         self.tracks: npt.NDArray[Any] = np.zeros(config.capacity, TRACK)
         self.header = np.zeros(HEADER_SIZE, np.int64)
         self.stream = np.zeros(STREAM_SIZE, np.float64)
-        self.last_us = 0
+        self.clock = np.zeros(1, np.int64)  # event time of the last frame; 0 before the first
         self._way: Any = kernel if compiled else plain
         self._step: Callable[..., None] = self._way.step
-        self._parameters = config.vector()
+        self.parameters = config.vector()
         self._pose, self._ground, self._height_px = pose, NO_GROUND, -1.0
-        self._column_of = np.zeros(config.capacity, np.int64)
+        self.column_of = np.zeros(config.capacity, np.int64)
         self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows as `_whole` gives them
         self._embedding_model = ""
+
+    @property
+    def last_us(self) -> int:
+        """Event time of the last frame, 0 before the first."""
+        return int(self.clock[0])
+
+    @last_us.setter
+    def last_us(self, at_us: int) -> None:
+        self.clock[0] = at_us
 
     @property
     def slots(self) -> int:
@@ -126,27 +136,40 @@ class Tracker:
             self.header[REFUSED_FRAMES] += 1
             return False
         last_us = self.last_us or now_us
-        if self._pose is not None and height_px != self._height_px:
-            self._ground, self._height_px = image_to_ground(self._pose, height_px), height_px
+        ground = self.ground(height_px)
         if len(scores) > MAX_DETECTIONS:
             strongest = np.sort(np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")[:MAX_DETECTIONS])
             self.header[SURPLUS_DETECTIONS] += len(scores) - MAX_DETECTIONS
             boxes, scores, classes = boxes[strongest], scores[strongest], classes[strongest]
             embeddings = None if embeddings is None else embeddings[strongest]
-        affinity, vectors = _NO_AFFINITY, None
+        affinity, vectors = NO_AFFINITY, None
         if embeddings is not None:
-            vectors = self._vectors(embeddings, embedding_model)
-            if vectors is not None and self._gallery is not None:
-                affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
-                affinity[:, ~vectors.any(axis=1)] = self.config.embedding_even  # no appearance says neither yes nor no
+            affinity, vectors = self.compare(embeddings, embedding_model)
         self._step(
-            self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, self._ground, self._column_of,
-            now_us, last_us, aspect, self._parameters,
+            self.tracks, self.header, self.stream, boxes, scores, classes, label_of, affinity, ground, self.column_of,
+            now_us, last_us, aspect, self.parameters,
         )  # fmt: skip
         if vectors is not None:
-            self._remember(vectors)
+            self.remember(vectors)
         self.last_us = now_us
         return True
+
+    def ground(self, height_px: float) -> npt.NDArray[np.float64]:
+        """Return what `kernel.step` wants to know of the floor, in a frame of this height."""
+        if self._pose is not None and height_px != self._height_px:
+            self._ground, self._height_px = image_to_ground(self._pose, height_px), height_px
+        return self._ground
+
+    def compare(
+        self, embeddings: npt.NDArray[Any], model: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Return likeness of the tracks' embeddings and a frame's (slots × N), and what to `remember` after the step."""
+        vectors = self._vectors(embeddings, model)
+        if vectors is None or self._gallery is None:
+            return NO_AFFINITY, None
+        affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
+        affinity[:, ~vectors.any(axis=1)] = self.config.embedding_even  # no appearance says neither yes nor no
+        return affinity, vectors
 
     def _vectors(self, embeddings: npt.NDArray[Any], model: str) -> npt.NDArray[np.float32] | None:
         """Return embeddings as `_whole` does, or None where they cannot be used."""
@@ -159,11 +182,11 @@ class Tracker:
             self.tracks["has_embedding"] = 0
         return _whole(embeddings)
 
-    def _remember(self, vectors: npt.NDArray[np.float32]) -> None:
+    def remember(self, vectors: npt.NDArray[np.float32]) -> None:
         """Blend what was seen into the tracks' embeddings."""
         assert self._gallery is not None
-        rows = np.flatnonzero(self._column_of[: self.slots] >= 0)
-        seen = vectors[self._column_of[rows]]
+        rows = np.flatnonzero(self.column_of[: self.slots] >= 0)
+        seen = vectors[self.column_of[rows]]
         usable = seen.any(axis=1)
         rows, seen = rows[usable], seen[usable]
         keep = np.where(self.tracks["has_embedding"][rows] == 1, np.float32(EMBEDDING_MEMORY), np.float32(0.0))[:, None]
@@ -173,7 +196,7 @@ class Tracker:
     def publish(self, out: Scratch, aspect: float) -> tuple[int, list[int], list[int]]:
         """Fill `out` with this frame's tracks; return their number and the slots confirmed and ended in this frame."""
         n, births, ends = self._way.publish(
-            self.tracks, self.header[SLOTS], aspect, self._parameters, out.born_us, out.ordinals, out.boxes,
+            self.tracks, self.header[SLOTS], aspect, self.parameters, out.born_us, out.ordinals, out.boxes,
             out.velocities, out.states, out.labels, out.scores, out.births, out.ends,
         )  # fmt: skip
         return n, out.births[:births].tolist() if births else [], out.ends[:ends].tolist() if ends else []
@@ -184,23 +207,26 @@ class Tracker:
 
     def snapshot(self) -> tuple[int, bytes, bytes, bytes, str, bytes]:
         """Return (last_us, header, stream, live rows, embedding model, their embeddings)."""
+        rows = self.tracks[: self.slots].tobytes()
+        return self.last_us, self.header.tobytes(), self.stream.tobytes(), rows, *self.embeddings()
+
+    def embeddings(self) -> tuple[str, bytes]:
+        """Return what the snapshot holds of appearance: model, and the live rows' embeddings."""
+        if self._gallery is None:
+            return self._embedding_model, b""
         n = self.slots
-        gallery = b""
-        if self._gallery is not None:
-            gallery = (self._gallery[:n] * self.tracks["has_embedding"][:n, None]).astype("<i2").tobytes()
-        return (
-            self.last_us, self.header.tobytes(), self.stream.tobytes(), self.tracks[:n].tobytes(),
-            self._embedding_model, gallery,
-        )  # fmt: skip
+        used = (self.tracks["has_embedding"][:n] == 1) & (self.tracks["status"][:n] != FREE)
+        rows = self._gallery[:n] * used[:, None]
+        return self._embedding_model, rows.astype("<i2").tobytes()
 
     def restore(
         self, last_us: int, header: bytes, stream: bytes, rows: bytes, embedding_model: str = "", gallery: bytes = b""
     ) -> None:
         """Take up a snapshot."""
         self.last_us = last_us
-        self.header = np.frombuffer(header, np.int64).copy()
-        self.stream = np.frombuffer(stream, np.float64).copy()
-        self.tracks = np.zeros(self.config.capacity, TRACK)
+        self.tracks[: self.slots] = np.zeros((), TRACK)
+        self.header[:] = np.frombuffer(header, np.int64)
+        self.stream[:] = np.frombuffer(stream, np.float64)
         self.tracks[: self.slots] = np.frombuffer(rows, TRACK)
         self._embedding_model, self._gallery = embedding_model, None
         if gallery:

@@ -31,25 +31,29 @@ class Tripwires:
     def __init__(self, wires: Sequence[Tripwire], capacity: int) -> None:
         self.wires = tuple(wires)
         self.approaches: npt.NDArray[Any] = np.zeros((capacity, len(wires)), kernel.APPROACH)
-        self._points, self._starts = pack_lines([w.points for w in wires])
-        self._anchors = np.array([anchor_weights(w.anchor) for w in wires], np.float64).reshape(-1, 2)
-        self._bands = np.array([w.band_ratio for w in wires], np.float64)
-        self._wanted = np.zeros((len(wires), 256), np.bool_)
-        self._out = np.zeros(64, kernel.CROSSING)
+        self.points, self.starts = pack_lines([w.points for w in wires])
+        self.anchors = np.array([anchor_weights(w.anchor) for w in wires], np.float64).reshape(-1, 2)
+        self.bands = np.array([w.band_ratio for w in wires], np.float64)
+        self.wanted = np.zeros((len(wires), 256), np.bool_)
+        self._out = np.zeros(0, kernel.CROSSING)
 
     def set_labels(self, labels: Sequence[str]) -> None:
         """Say what the label indices of tracks mean; call again when labels are added."""
         for i, wire in enumerate(self.wires):
-            self._wanted[i, : len(labels)] = class_mask(wire.classes, labels)
+            self.wanted[i, : len(labels)] = class_mask(wire.classes, labels)
+
+    def room(self, slots: int) -> int:
+        """Return how many crossings one step can make."""
+        return slots * len(self.wires)
 
     def step(self, tracks: npt.NDArray[Any], slots: int, aspect: float, now_us: int) -> list[Crossing]:
         """Take the tracks after their step; return crossings by slot, then wire."""
         if not self.wires or not slots:
             return []
-        if slots * len(self.wires) > len(self._out):
-            self._out = np.zeros(2 * slots * len(self.wires), kernel.CROSSING)
+        if self.room(slots) > len(self._out):
+            self._out = np.zeros(2 * self.room(slots), kernel.CROSSING)
         n = kernel.step(
-            tracks, slots, self.approaches, self._points, self._starts, self._anchors, self._bands, self._wanted,
+            tracks, slots, self.approaches, self.points, self.starts, self.anchors, self.bands, self.wanted,
             aspect, now_us, self._out,
         )  # fmt: skip
         return [Crossing(*r) for r in self._out[:n].tolist()] if n else []

@@ -55,9 +55,12 @@ class Report(NamedTuple):
 
 class _State(Struct, array_like=True):
     oldest_us: int
-    series: list[tuple[tuple[str, str, str], Series]]
+    series: list[msgspec.Raw]  # each a (key, Series)
     revisions: dict[int, int]
     refused: int
+
+
+_series_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, str, str], Series])
 
 
 @dataclass
@@ -73,12 +76,15 @@ class Windows:
         self.refused = 0
         self._series: dict[tuple[str, str, str], Series] = {}
         self._change_count = 0
-        self.tallies: dict[int, list[int]] = {}  # plain counts by window, changed with every frame
-        self.dirty = True  # anything but the tallies has changed
+        self.tallies: dict[int, list[int]] = {}  # plain counts by window
+        self.dirty = True  # anything has changed since the last snapshot
         self._snapshot = b""
+        # Series that have not changed since the last snapshot, as they stood in it.
+        self._encoded: dict[tuple[str, str, str], msgspec.Raw] = {}
 
     def tally(self, at_us: int, width: int) -> list[int]:
-        """Return the `width` plain counts of the window that holds `at_us`, to be added to in place."""
+        """Return the `width` plain counts of the window that holds `at_us`, to be added to in place, at once."""
+        self.dirty = True
         start = max(at_us - at_us % self.length_us, self.oldest_us)
         counts = self.tallies.get(start)
         if counts is None:
@@ -119,11 +125,16 @@ class Windows:
 
     def declare(self, key: tuple[str, str, str]) -> None:
         """Make the series exist, so that it is reported with zeros from now on."""
-        self._at(key)
+        if key not in self._series:
+            self._at(key)
+
+    def due_us(self) -> int:
+        """Return from when on `due` is true."""
+        return self.oldest_us + self.length_us + self.grace_us
 
     def due(self, now_us: int) -> bool:
         """Whether `close` would report anything."""
-        return 0 < self.oldest_us <= now_us - self.length_us - self.grace_us
+        return self.oldest_us > 0 and now_us >= self.due_us()
 
     def close(self, now_us: int) -> list[Report]:
         """Report windows that can no longer change at `now_us`, oldest first; those without a frame are left out."""
@@ -164,6 +175,7 @@ class Windows:
 
     def _at(self, key: tuple[str, str, str]) -> Series | None:
         self.dirty = True
+        self._encoded.pop(key, None)
         series = self._series.get(key)
         if series is None:
             if len(self._series) >= MAX_SERIES:
@@ -193,6 +205,7 @@ class Windows:
         return spans
 
     def _forget(self, series: Series, end: int, level: int) -> None:
+        self._encoded.clear()
         before = len(series.changes) + len(series.counts) + len(series.sums)
         series.level = level
         series.changes = [c for c in series.changes if c[0] >= end]
@@ -204,16 +217,23 @@ class Windows:
         """Return the tallies, and the rest as MessagePack (made anew only when it has changed)."""
         if self.dirty:
             self._snapshot = msgspec.msgpack.encode(
-                _State(self.oldest_us, list(self._series.items()), self.revisions, self.refused)
+                _State(self.oldest_us, [self._encode(key) for key in self._series], self.revisions, self.refused)
             )
             self.dirty = False
         return self.tallies, self._snapshot
+
+    def _encode(self, key: tuple[str, str, str]) -> msgspec.Raw:
+        raw = self._encoded.get(key)
+        if raw is None:
+            raw = self._encoded[key] = msgspec.Raw(msgspec.msgpack.encode((key, self._series[key])))
+        return raw
 
     def restore(self, tallies: dict[int, list[int]], data: bytes) -> None:
         """Take up a snapshot."""
         state = msgspec.msgpack.decode(data, type=_State)
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
-        self._series = dict(state.series)
+        self._series = dict(_series_decoder.decode(raw) for raw in state.series)
+        self._encoded.clear()
         self._realign(tallies)
         self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
         self.dirty = True
@@ -221,6 +241,7 @@ class Windows:
     def keep(self, wanted: Callable[[tuple[str, str, str]], bool]) -> None:
         """Forget the series that are not wanted: after new settings, those of places that are gone."""
         self._series = {key: series for key, series in self._series.items() if wanted(key)}
+        self._encoded.clear()
         self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
         self.dirty = True
 

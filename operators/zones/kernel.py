@@ -80,7 +80,7 @@ def step(
         wanted: bool Z×256, by label.
         rule_zone, rule_us: int64 R: dwell thresholds and the zone of each (at most 64).
         inside_count: int64 Z, set to the number of confirmed objects observed inside in this frame.
-        out: room for at least slots × Z × (R + 2) records.
+        out: room for at least slots × (2 Z + R) records.
 
     A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or
     outside for no longer than the zone's gap is still on its visit. An unconfirmed object's is kept, not reported.

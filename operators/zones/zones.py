@@ -44,31 +44,35 @@ class Zones:
         self.zones = tuple(zones)
         self.visits: npt.NDArray[Any] = np.zeros((capacity, len(zones)), kernel.VISIT)
         self.inside_count = np.zeros(len(zones), np.int64)
-        self._points, self._starts = pack_lines([z.polygon for z in zones])
-        self._anchors = np.array([anchor_weights(z.anchor) for z in zones], np.float64).reshape(-1, 2)
-        self._gap_us = np.array([round(z.gap_s * 1e6) for z in zones], np.int64)
-        self._min_inside_us = np.array([round(z.min_inside_s * 1e6) for z in zones], np.int64)
-        self._rule_zone = np.array([zone for zone, _ in dwell_rules], np.int64)
-        self._rule_us = np.array([round(seconds * 1e6) for _, seconds in dwell_rules], np.int64)
-        self._wanted = np.zeros((len(zones), 256), np.bool_)
-        self._out = np.zeros(64, kernel.RECORD)
+        self.points, self.starts = pack_lines([z.polygon for z in zones])
+        self.anchors = np.array([anchor_weights(z.anchor) for z in zones], np.float64).reshape(-1, 2)
+        self.gap_us = np.array([round(z.gap_s * 1e6) for z in zones], np.int64)
+        self.min_inside_us = np.array([round(z.min_inside_s * 1e6) for z in zones], np.int64)
+        self.rule_zone = np.array([zone for zone, _ in dwell_rules], np.int64)
+        self.rule_us = np.array([round(seconds * 1e6) for _, seconds in dwell_rules], np.int64)
+        self.wanted = np.zeros((len(zones), 256), np.bool_)
+        self._out = np.zeros(0, kernel.RECORD)
 
     def set_labels(self, labels: Sequence[str]) -> None:
         """Say what the label indices of tracks mean; call again when labels are added."""
         for i, zone in enumerate(self.zones):
-            self._wanted[i, : len(labels)] = class_mask(zone.classes, labels)
+            self.wanted[i, : len(labels)] = class_mask(zone.classes, labels)
+
+    def room(self, slots: int) -> int:
+        """Return how many records one step can make: per object and zone an enter and an exit, per dwell rule one."""
+        return slots * (2 * len(self.zones) + len(self.rule_us))
 
     def step(self, tracks: npt.NDArray[Any], slots: int, now_us: int) -> list[Visit]:
         """Take the tracks after their step; return what happened, by slot, then zone."""
         if not self.zones or not slots:
             self.inside_count[:] = 0
             return []
-        room = slots * len(self.zones) * (len(self._rule_us) + 2)
+        room = self.room(slots)
         if room > len(self._out):
             self._out = np.zeros(2 * room, kernel.RECORD)
         n = kernel.step(
-            tracks, slots, self.visits, self._points, self._starts, self._anchors, self._gap_us, self._min_inside_us,
-            self._wanted, self._rule_zone, self._rule_us, now_us, self.inside_count, self._out,
+            tracks, slots, self.visits, self.points, self.starts, self.anchors, self.gap_us, self.min_inside_us,
+            self.wanted, self.rule_zone, self.rule_us, now_us, self.inside_count, self._out,
         )  # fmt: skip
         return [Visit(*r) for r in self._out[:n].tolist()] if n else []
 
@@ -93,7 +97,7 @@ class Zones:
         for i, zone in enumerate(self.zones):
             if zone.id in zone_ids:
                 self.visits[: len(old), i] = old[:, zone_ids.index(zone.id)]
-        if rule_of is not None and list(rule_of) != list(range(len(self._rule_us))):
+        if rule_of is not None and list(rule_of) != list(range(len(self.rule_us))):
             reached = self.visits["reached"].copy()
             self.visits["reached"] = 0
             for before, now in enumerate(rule_of):

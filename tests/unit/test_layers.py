@@ -13,13 +13,14 @@ import pytest
 
 REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 CAPABILITIES = ("alerts", "influx", "intake", "tracking", "tripwires", "windows", "zones")
-_PLAIN = {"schemas", "operators.anchors", "operators.compiled"}
+_PLAIN = {"schemas", "operators.anchors", "operators.block", "operators.compiled"}
 _ALL_CAPABILITIES = {f"operators.{name}" for name in CAPABILITIES}
 
 LAYERS: dict[str, set[str]] = {
     "schemas": set(),
     "operators": set(),
     "operators.anchors": {"schemas"},
+    "operators.block": set(),
     "operators.compiled": set(),
     **dict.fromkeys(_ALL_CAPABILITIES, _PLAIN),
     "operators.stages": _PLAIN | _ALL_CAPABILITIES,

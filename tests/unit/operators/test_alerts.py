@@ -45,6 +45,40 @@ def test_a_run_opens_after_its_hold_and_closes_after_its_gap(steps: str, words: 
     assert said == words
 
 
+@bounded(150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([100_000, 1_000_000, 2_500_000]), st.integers(0, 3), st.sampled_from("...re")),
+        max_size=60,
+    ),
+    st.sampled_from([0.0, 4.0]),
+    st.sets(st.integers(0, 60), max_size=4),
+)
+def test_frames_that_need_no_step_can_be_left_out(
+    history: list[tuple[int, int, str]], cooldown_s: float, restarts: set[int]
+) -> None:
+    rules: list[AnyRule] = [
+        Crowding(id="c", zone="z", count=2, hold_s=1.0, gap_s=1.0, cooldown_s=cooldown_s, update_s=3.0),
+        Loitering(id="l", zone="z", since_s=1.0, cooldown_s=cooldown_s, update_s=3.0),
+    ]
+
+    def say(every: bool) -> list[AlertTransition]:
+        alerts, now, said = Alerts("s", "cam", rules, ["z"]), START_US, []
+        zones, counts = alerts.thresholds()
+        for n, (step, count, word) in enumerate(history):
+            now += step
+            dwellings = [Dwelling(word == "e", 0, 0, 7, START_US, START_US, now, "p")] if word != "." else []
+            crowded = any([count][zone] >= least for zone, least in zip(zones, counts, strict=True))
+            if every or dwellings or crowded or now >= alerts.wake_us():
+                said += alerts.step(now, [count], dwellings, CAUSE, lambda zone: [(7, START_US)])
+            if n in restarts:
+                data, alerts = alerts.snapshot(), Alerts("s", "cam", rules, ["z"])
+                alerts.restore(data)
+        return said
+
+    assert say(every=False) == say(every=True)
+
+
 def crowding_model(counts: list[tuple[int, int]], rule: Crowding) -> list[tuple[str, int, int]]:
     """Return (transition, start, at) of opens and closes: cut the true frames into runs, then walk over each run."""
     true_at = [t for t, n in counts if n >= rule.count]

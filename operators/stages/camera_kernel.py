@@ -1,0 +1,255 @@
+"""One frame of one camera, and its whole state, as one call of compiled code each.
+
+The capabilities' own kernels are called one after the other; what lies between them stays in registers. All arrays come out
+of two blocks of memory: the camera's own (SECTIONS) and one that all cameras of a thread share (SCRATCH_SECTIONS).
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from operators import block
+from operators.block import matrix, matrix_at, place, vector, vector_at
+from operators.compiled import COMPILED, kernel
+from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
+from operators.stages import track_frame
+from operators.stages.track_frame import write_track_frame
+from operators.tracking import kernel as tracking
+from operators.tracking import plain as plain_tracking
+from operators.tracking import table
+from operators.tracking.table import FREE, SLOTS, TRACK
+from operators.tripwires import kernel as tripwires
+from operators.tripwires.kernel import APPROACH, CROSSING
+from operators.zones import kernel as zones
+from operators.zones.kernel import RECORD, VISIT
+
+SECTIONS = (
+    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
+    "zone_points", "zone_starts", "zone_anchors", "zone_gap_us", "zone_min_inside_us", "zone_wanted", "rule_zone",
+    "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_bands", "wire_wanted", "crowd_zone", "crowd_count",
+    "template_ends", "tracks", "visits", "approaches", "column_of", "template",
+)  # fmt: skip
+"""Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
+(
+    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
+    ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_GAP_US, ZONE_MIN_INSIDE_US, ZONE_WANTED, RULE_ZONE,
+    RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_BANDS, WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
+    TEMPLATE_ENDS, TRACKS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
+) = range(len(SECTIONS))  # fmt: skip
+
+SCRATCH_SECTIONS = (
+    "found", "frame", "born_us", "ordinals", "boxes", "velocities", "states", "labels", "scores", "births", "ends",
+    "visit_records", "crossing_records", "out",
+)  # fmt: skip
+"""Of the shared block. Contents: `camera_memory.CameraScratch`."""
+(
+    FOUND, FRAME, BORN_US, ORDINALS, BOXES, VELOCITIES, STATES, LABELS, SCORES, BIRTHS, ENDS,
+    VISIT_RECORDS, CROSSING_RECORDS, OUT,
+) = range(len(SCRATCH_SECTIONS))  # fmt: skip
+
+NOW_US, FRAME_BOOT, SEQ, SENT_US, DETECTION_COUNT, LABEL_COUNT, PASSED = range(7)
+FRAME_HEAD = 8 * 7
+"""A frame lies in `frame` as these numbers (int64), then boxes, scores and classes as they came."""
+FOUND_BIRTHS, FOUND_ENDS, FOUND_VISITS, FOUND_CROSSINGS = range(4)
+TALLY_FRAMES, TALLY_DETECTIONS = range(2)
+USUAL_UNTIL_US, SILENCE_US = range(2)
+"""Of `limits`: the event time at which something is to be done beside the kernels (0: at once), and the longest gap."""
+NOT_NEXT = -1
+
+I8, F8, F4, U4, U1, B1 = (np.dtype(name) for name in ("<i8", "<f8", "<f4", "<u4", "u1", "?"))
+WORD = 8  # bytes; rows of all tables are whole words
+TRACK_BYTES, VISIT_BYTES, APPROACH_BYTES = TRACK.itemsize, VISIT.itemsize, APPROACH.itemsize
+TRACK_WORDS, VISIT_WORDS, APPROACH_WORDS = TRACK_BYTES // WORD, VISIT_BYTES // WORD, APPROACH_BYTES // WORD
+GROUND_AT = -(-TRACK.fields["ground"][1] // WORD)  # type: ignore[index]
+GROUND_END = (TRACK.fields["ground"][1] + TRACK.fields["ground"][0].itemsize) // WORD  # type: ignore[index]
+"""The words of a TRACK that mean nothing without `has_ground`."""
+HEADER_END = table.HEADER_SIZE
+STREAM_END = HEADER_END + table.STREAM_SIZE
+TALLY_END = STREAM_END + 2
+ORDER_END = TALLY_END + 5
+HEAD_WORDS = ORDER_END + 1  # the clock
+BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
+GROUND_BIT, VISITS_BIT = 16, 17
+MAX_PLACES = (
+    32  # zones or tripwires of a camera (schemas.settings.Camera): bits of a mask that fits beside a slot's number
+)
+
+step_tracks = tracking.step if COMPILED else plain_tracking.step
+publish_tracks = tracking.publish if COMPILED else plain_tracking.publish
+
+
+def source_stamp(*modules: ModuleType) -> int:
+    """Return a number that changes with the source of the modules."""
+    return zlib.crc32("".join(inspect.getsource(module) for module in modules).encode())
+
+
+@kernel
+def detections(scratch: Any) -> Any:
+    """Return boxes, scores and classes of the frame in `scratch`."""
+    frame = vector(scratch, FRAME, I8)
+    n, at = frame[DETECTION_COUNT], place(scratch, FRAME) + FRAME_HEAD
+    return (
+        matrix_at(scratch, at, n, 4, F4), vector_at(scratch, at + 16 * n, n, F4), vector_at(scratch, at + 20 * n, n, U1),
+    )  # fmt: skip
+
+
+@kernel
+def let_pass(memory: Any, frame: Any) -> bool:
+    """Take note of a frame that comes in order, with no gap before it and no time up with it; False for any other."""
+    order, limits, now_us = vector(memory, ORDER, I8), vector(memory, LIMITS, I8), frame[NOW_US]
+    if frame[FRAME_BOOT] != order[BOOT] or frame[SEQ] != order[NEXT_SEQ] or now_us <= order[CAPTURE_US]:
+        return False
+    if now_us >= limits[USUAL_UNTIL_US] or now_us - vector(memory, CLOCK, I8)[0] > limits[SILENCE_US]:
+        return False
+    order[NEXT_SEQ] += 1
+    order[CAPTURE_US] = now_us
+    return True
+
+
+@kernel
+def is_crowded(memory: Any) -> bool:
+    """Whether a zone holds as many as a crowding rule asks for."""
+    zone, count = vector(memory, CROWD_ZONE, I8), vector(memory, CROWD_COUNT, I8)
+    crowded = False
+    for i in range(zone.shape[0]):
+        crowded |= vector(memory, INSIDE_COUNT, I8)[zone[i]] >= count[i]
+    return crowded
+
+
+def _advance(stamp: int) -> Any:
+    """Make `advance`. Numba's cache knows nothing of changes in called modules, but it looks at what a closure holds."""
+
+    @kernel
+    def advance(memory: Any, scratch: Any, affinity: Any) -> tuple[int, bool]:
+        """Take the frame that lies in `scratch` into the camera whose block is `memory`.
+
+        Returns the size of the track frame in `out`, and whether anything else is to be looked at: something was found, or
+        rules have work. Instead of the size: NOT_NEXT for a frame that the intake must see (one that has PASSED it is not
+        asked), −2 − its index for a bad detection. Such a frame has changed nothing.
+        """
+        frame, found = vector(scratch, FRAME, I8), vector(scratch, FOUND, I8)
+        now_us, n = frame[NOW_US], frame[DETECTION_COUNT]
+        boxes, scores, classes = detections(scratch)
+        bad = tracking.check(boxes, scores, classes, frame[LABEL_COUNT])
+        if bad >= 0 or stamp < 0:
+            return -2 - bad, False
+        if not frame[PASSED] and not let_pass(memory, frame):
+            return NOT_NEXT, False
+        header, parameters = vector(memory, HEADER, I8), vector(memory, PARAMETERS, F8)
+        tracks, aspect = vector(memory, TRACKS, TRACK), vector(memory, PICTURE, F8)[0]
+        clock = vector(memory, CLOCK, I8)
+        last_us = clock[0] if clock[0] else now_us
+        clock[0] = now_us
+        step_tracks(
+            tracks, header, vector(memory, STREAM, F8), boxes, scores, classes, vector(memory, LABEL_OF, U1), affinity,
+            vector(memory, FLOOR, F8), vector(memory, COLUMN_OF, I8), now_us, last_us, aspect, parameters,
+        )  # fmt: skip
+        slots = header[SLOTS]
+        count, births, ends = publish_tracks(
+            tracks, slots, aspect, parameters, vector(scratch, BORN_US, I8), vector(scratch, ORDINALS, U4),
+            matrix(scratch, BOXES, F4), matrix(scratch, VELOCITIES, F4), vector(scratch, STATES, U1),
+            vector(scratch, LABELS, U1), vector(scratch, SCORES, F4), vector(scratch, BIRTHS, I8),
+            vector(scratch, ENDS, I8),
+        )  # fmt: skip
+        visits = zones.step(
+            tracks, slots, matrix(memory, VISITS, VISIT), matrix(memory, ZONE_POINTS, F8), vector(memory, ZONE_STARTS, I8),
+            matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_GAP_US, I8), vector(memory, ZONE_MIN_INSIDE_US, I8),
+            matrix(memory, ZONE_WANTED, B1), vector(memory, RULE_ZONE, I8), vector(memory, RULE_US, I8), now_us,
+            vector(memory, INSIDE_COUNT, I8), vector(scratch, VISIT_RECORDS, RECORD),
+        )  # fmt: skip
+        crossings = tripwires.step(
+            tracks, slots, matrix(memory, APPROACHES, APPROACH), matrix(memory, WIRE_POINTS, F8),
+            vector(memory, WIRE_STARTS, I8), matrix(memory, WIRE_ANCHORS, F8), vector(memory, WIRE_BANDS, F8),
+            matrix(memory, WIRE_WANTED, B1), aspect, now_us, vector(scratch, CROSSING_RECORDS, CROSSING),
+        )  # fmt: skip
+        found[FOUND_BIRTHS], found[FOUND_ENDS] = births, ends
+        found[FOUND_VISITS], found[FOUND_CROSSINGS] = visits, crossings
+        tally = vector(memory, TALLY, I8)
+        tally[TALLY_FRAMES] += 1
+        tally[TALLY_DETECTIONS] += n
+        size = write_track_frame(
+            vector(scratch, OUT, U1), vector(memory, TEMPLATE, U1), vector(memory, TEMPLATE_ENDS, I8),
+            (frame[SEQ], now_us, frame[SENT_US]), scratch,
+            (
+                place(scratch, BORN_US), place(scratch, ORDINALS), place(scratch, BOXES), place(scratch, VELOCITIES),
+                place(scratch, STATES), place(scratch, LABELS), place(scratch, SCORES),
+            ),
+            (8 * count, 4 * count, 16 * count, 8 * count, count, count, 4 * count),
+        )  # fmt: skip
+        happened = births + ends + visits + crossings > 0
+        return size, happened or now_us >= vector(memory, WAKE_US, I8)[0] or is_crowded(memory)
+
+    return advance
+
+
+advance = _advance(source_stamp(tracking, plain_tracking, table, zones, tripwires, track_frame, block))
+
+
+# ---- state -------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _copy(out: Any, at: int, words: Any, begin: int, end: int) -> int:
+    for i in range(begin, end):
+        out[at + i - begin] = words[i]
+    return at + end - begin
+
+
+def _pack(stamp: int) -> Any:
+    """Make `pack`, as `_advance` does."""
+
+    @kernel
+    def pack(memory: Any, scratch: Any) -> int:
+        """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
+
+        The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
+        for each slot in use: its number, whether its `ground` counts and a mask of its open visits in one word, a mask of its
+        known approaches in the next, then the rows themselves.
+        """
+        head_bytes = vector(scratch, OUT, U1)
+        out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)
+        header, tracks = vector(memory, HEADER, I8), vector(memory, TRACKS, TRACK)
+        visits, approaches = matrix(memory, VISITS, VISIT), matrix(memory, APPROACHES, APPROACH)
+        at = _copy(out, 0, header, 0, table.HEADER_SIZE)
+        at = _copy(out, at, vector_at(memory, place(memory, STREAM), table.STREAM_SIZE, I8), 0, table.STREAM_SIZE)
+        at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
+        at = _copy(out, at, vector(memory, ORDER, I8), 0, 5)
+        at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1)
+        for i in range(header[SLOTS] if stamp >= 0 else 0):
+            t = tracks[i]
+            if t.status == FREE:
+                continue
+            words = vector_at(memory, place(memory, TRACKS) + TRACK_BYTES * i, TRACK_WORDS, I8)
+            head = at
+            at = _copy(out, at + 2, words, 0, GROUND_AT)
+            if t.has_ground:
+                at = _copy(out, at, words, GROUND_AT, GROUND_END)
+            at = _copy(out, at, words, GROUND_END, TRACK_WORDS)
+            open_visits, known_approaches = 0, 0
+            for zone in range(visits.shape[1]):
+                if visits[i, zone].open:
+                    open_visits |= 1 << zone
+                    row = place(memory, VISITS) + VISIT_BYTES * (i * visits.shape[1] + zone)
+                    at = _copy(out, at, vector_at(memory, row, VISIT_WORDS, I8), 0, VISIT_WORDS)
+            for wire in range(approaches.shape[1]):
+                if approaches[i, wire].known:
+                    known_approaches |= 1 << wire
+                    row = place(memory, APPROACHES) + APPROACH_BYTES * (i * approaches.shape[1] + wire)
+                    at = _copy(out, at, vector_at(memory, row, APPROACH_WORDS, I8), 0, APPROACH_WORDS)
+            out[head] = i | (np.int64(t.has_ground) << GROUND_BIT) | (open_visits << VISITS_BIT)
+            out[head + 1] = known_approaches
+        size = at * WORD
+        begin = WORD - BIN_HEAD
+        head_bytes[begin], head_bytes[begin + 1], head_bytes[begin + 2] = 0xC6, size >> 24, (size >> 16) & 0xFF
+        head_bytes[begin + 3], head_bytes[begin + 4] = (size >> 8) & 0xFF, size & 0xFF
+        return WORD + size
+
+    return pack
+
+
+pack = _pack(source_stamp(table, zones, tripwires, block))

@@ -1,0 +1,174 @@
+"""The memory of the camera stage: one block per camera, one that all cameras of a thread share, and how the first is stored."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.alerts import Alerts
+from operators.block import Block
+from operators.intake import Intake
+from operators.stages import camera_kernel as k
+from operators.stages import track_frame
+from operators.tracking import Scratch, Tracker
+from operators.tracking.table import SLOTS
+from operators.tracking.tracker import MAX_DETECTIONS
+from operators.tripwires import Tripwires
+from operators.tripwires.kernel import CROSSING
+from operators.zones import Zones
+from operators.zones.kernel import RECORD
+from schemas.wire import DetectionFrame
+
+TEMPLATE_BYTES = 1 << 16
+"""Room for the constant part of a track frame: 200 labels of up to 256 bytes, and names."""
+FLOOR_SIZE = 9
+DETECTION_BYTES = 16 + 4 + 1  # box, score, class
+
+
+class CameraMemory:
+    """A camera's arrays in one block. The tracker's, the zones' and the tripwires' own are moved there."""
+
+    def __init__(
+        self, intake: Intake, tracker: Tracker, zones: Zones, tripwires: Tripwires, alerts: Alerts, silence_us: int
+    ) -> None:
+        if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
+            raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
+        self.tally = np.zeros(2, np.int64)  # frames and detections of the window that is counted now
+        self.limits = np.array([0, silence_us], np.int64)  # `camera_kernel.let_pass`
+        self.picture = np.ones(1)  # width / height
+        self.wake_us = np.zeros(1, np.int64)  # `Alerts.wake_us`
+        self.label_of = np.zeros(256, np.uint8)  # the camera's index of each label of the frame
+        self.floor = np.zeros(FLOOR_SIZE)  # `Tracker.ground`
+        self.crowd_zone, self.crowd_count = (np.array(a, np.int64) for a in alerts.thresholds())
+        self.template = np.zeros(TEMPLATE_BYTES, np.uint8)
+        self.template_ends = np.zeros(track_frame.PIECES, np.int64)
+        owners: dict[str, tuple[Any, str]] = {name: (self, name) for name in k.SECTIONS if hasattr(self, name)}
+        owners["order"] = (intake, "order")
+        owners |= {name: (tracker, name) for name in ("clock", "header", "stream", "parameters", "tracks", "column_of")}
+        zone_names = ("points", "starts", "anchors", "gap_us", "min_inside_us", "wanted")
+        owners |= {f"zone_{name}": (zones, name) for name in zone_names}
+        owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
+        owners |= {f"wire_{name}": (tripwires, name) for name in ("points", "starts", "anchors", "bands", "wanted")}
+        owners["approaches"] = (tripwires, "approaches")
+        self._block = Block.holding([owners[name] for name in k.SECTIONS])
+        self.memory = self._block.memory
+        self.stand_on(np.zeros(0))
+
+    def stand_on(self, floor: npt.NDArray[np.float64]) -> None:
+        """Take `Tracker.ground`."""
+        self._block.shorten(k.FLOOR, len(floor))
+        self.floor[: len(floor)] = floor
+
+    def say(self, pieces: list[bytes]) -> None:
+        """Take the constant part of the camera's track frames (`track_frame.template`)."""
+        whole, ends = track_frame.joined(pieces)
+        if len(whole) > len(self.template):
+            raise ValueError(f"expected a template of at most {len(self.template)} bytes, got {len(whole)}")
+        self.template[: len(whole)] = whole
+        self.template_ends[:] = ends
+
+
+class CameraScratch(Scratch):
+    """Arrays that one thread's cameras share: their contents mean nothing from one record to the next."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity)
+        self._message_bytes = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + capacity * track_frame.BYTES_PER_TRACK
+        self.found = np.zeros(4, np.int64)
+        self.frame = np.zeros((k.FRAME_HEAD + DETECTION_BYTES * MAX_DETECTIONS) // k.WORD + 1, np.int64)
+        self._record_room, self._crossing_room, self._state_room = -1, 0, 0
+        self.make_room(0, 0, 0)
+
+    def make_room(self, records: int, crossings: int, state_bytes: int) -> None:
+        """Have room for what one step can find, and for a packed state. Views of before are void afterwards."""
+        if records <= self._record_room and crossings <= self._crossing_room and state_bytes <= self._state_room:
+            return
+        self._record_room = max(records, self._record_room)
+        self._crossing_room = max(crossings, self._crossing_room)
+        self._state_room = max(state_bytes, self._state_room)
+        self.visit_records = np.zeros(self._record_room, RECORD)
+        self.crossing_records = np.zeros(self._crossing_room, CROSSING)
+        self.out = np.zeros(max(self._message_bytes, self._state_room) // k.WORD * k.WORD + k.WORD, np.uint8)
+        block = Block.holding([(self, name) for name in k.SCRATCH_SECTIONS])
+        self.memory = block.memory
+        self._bytes = memoryview(self.memory)  # type: ignore[arg-type]  # an array is a buffer
+        self._frame_at, self._out_at = block.place(k.FRAME), block.place(k.OUT)
+
+    def load(self, f: DetectionFrame, passed: bool) -> None:
+        """Put a frame where the kernels look for it; `passed`: the intake has let it pass."""
+        n = len(f.classes)
+        _packer(n).pack_into(
+            self._bytes, self._frame_at, f.capture_us, f.boot, f.seq, f.sent_us, n, len(f.labels), passed, f.boxes,
+            f.scores, f.classes,
+        )  # fmt: skip
+
+    def message(self, size: int) -> bytes:
+        """Return a copy of the message that `camera_kernel.advance` has written."""
+        return self._bytes[self._out_at : self._out_at + size].tobytes()
+
+    def packed(self, end: int) -> bytes:
+        """Return a copy of what `camera_kernel.pack` has written."""
+        return self._bytes[self._out_at + k.WORD - k.BIN_HEAD : self._out_at + end].tobytes()
+
+
+@lru_cache(maxsize=MAX_DETECTIONS + 1)
+def _packer(n: int) -> Struct:
+    return Struct(f"<7q{16 * n}s{4 * n}s{n}s")
+
+
+# ---- the packed state --------------------------------------------------------------------------------------------------
+
+
+class Tables(NamedTuple):
+    """What `camera_kernel.pack` has written, as the capabilities restore it: rows of all slots, free ones zero."""
+
+    header: bytes
+    stream: bytes
+    tally: list[int]
+    order: list[int]
+    last_us: int
+    tracks: bytes
+    visits: bytes
+    approaches: bytes
+
+
+def packed_room(capacity: int, zone_count: int, wire_count: int) -> int:
+    """Return how many bytes a packed state can take."""
+    per_slot = 2 + k.TRACK_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
+    return k.WORD * (1 + k.HEAD_WORDS + capacity * per_slot)
+
+
+def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
+    """Read what `camera_kernel.pack` wrote for a camera of that many zones and tripwires."""
+    words = np.frombuffer(packed, np.int64)
+    header, stream = words[: k.HEADER_END], words[k.HEADER_END : k.STREAM_END]
+    slots = int(header[SLOTS])
+    tracks = np.zeros((slots, k.TRACK_WORDS), np.int64)
+    visits = np.zeros((slots, zone_count, k.VISIT_WORDS), np.int64)
+    approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
+    without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
+    at = k.HEAD_WORDS
+    while at < len(words):
+        head, known = int(words[at]), int(words[at + 1])
+        slot = head & ((1 << k.GROUND_BIT) - 1)
+        kept = list(range(k.TRACK_WORDS)) if head >> k.GROUND_BIT & 1 else without_ground
+        tracks[slot, kept] = words[at + 2 : at + 2 + len(kept)]
+        at += 2 + len(kept)
+        for zone in _bits(head >> k.VISITS_BIT):
+            visits[slot, zone] = words[at : at + k.VISIT_WORDS]
+            at += k.VISIT_WORDS
+        for wire in _bits(known):
+            approaches[slot, wire] = words[at : at + k.APPROACH_WORDS]
+            at += k.APPROACH_WORDS
+    tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
+    last_us = int(words[k.ORDER_END])
+    rows = (a.tobytes() for a in (tracks, visits, approaches))
+    return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *rows)
+
+
+def _bits(mask: int) -> list[int]:
+    return [i for i in range(mask.bit_length()) if mask >> i & 1]
