@@ -16,6 +16,7 @@ from sightflow.errors import SightflowError
 from sightflow.pose_file import PoseFile, read_pose
 from sightflow.progress import Progress
 from sightflow.track import jsonl_file, mot_file, results, wire_file
+from sightflow.track.outputs import require_distinct
 from sightflow.track.render import Renderer, rendering
 from sightflow.track.source import CAMERA, SITE, BadInput, Tally, View
 from sightflow.track.stage_run import DEFAULT_TRACKER, StageRun, camera_settings, keep_class
@@ -55,6 +56,10 @@ class Job:
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     a = _parser().parse_args(argv)
+    require_distinct(
+        {"--detections": a.detections, "--camera-pose": a.camera_pose, "--video": a.video},
+        {"--out": a.out, "--render": a.render},
+    )
     job = _job(a)
     kind = results.format_of(a.out, a.out_format)
     if (a.video is None) != (a.render is None):

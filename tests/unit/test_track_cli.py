@@ -244,6 +244,65 @@ def test_wrong_arguments_are_explained(
     assert said in capsys.readouterr().err
 
 
+def names_one_file(folder: Path, how: str) -> dict[str, str]:
+    """Options that would write over an input, or two results to one file."""
+    source, video = folder / "in.txt", folder / "in.mp4"
+    (folder / "soft").symlink_to(source)
+    (folder / "hard").hardlink_to(source)
+    (folder / "folder").symlink_to(folder)
+    (folder / "dangling.mp4").symlink_to(folder / "both.txt")
+    return {
+        "out is in": {"--out": str(source)},
+        "out is in by a soft link": {"--out": str(folder / "soft")},
+        "out is in by a hard link": {"--out": str(folder / "hard")},
+        "out is in by another way": {"--out": str(folder / "folder" / "in.txt")},
+        "out is the video": {"--out": str(video), "--video": str(video), "--render": str(folder / "o.mp4")},
+        "render is the video": {"--video": str(video), "--render": str(video)},
+        "render is in": {"--video": str(video), "--render": str(source)},
+        "both results": {"--out": str(folder / "both.txt"), "--video": str(video), "--render": str(folder / "folder" / "both.txt")},
+        "both results, dangling": {"--out": str(folder / "both.txt"), "--video": str(video), "--render": str(folder / "dangling.mp4")},
+        "in is the part of out": {"--detections": str(folder / ".x.txt.part"), "--out": str(folder / "x.txt")},
+        "out is the pose": {"--camera-pose": str(source), "--out": str(source), "--detections": str(video)},
+    }[how]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "out is in", "out is in by a soft link", "out is in by a hard link", "out is in by another way",
+        "out is the video", "render is the video", "render is in", "both results", "both results, dangling",
+        "in is the part of out", "out is the pose",
+    ],
+)  # fmt: skip
+def test_no_input_is_written_over(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = mot(walkers())
+    for name in ("in.txt", "in.mp4", ".x.txt.part"):
+        _written(tmp_path / name, text)
+    (tmp_path / "in.mp4").chmod(0o400)
+    named = names_one_file(tmp_path, how)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    words = {
+        "--detections": str(tmp_path / "in.txt"), "--format": "mot", "--fps": "10", "--size": "100x100",
+        "--out": str(tmp_path / "o.txt"), "--out-format": "mot",
+    } | named  # fmt: skip
+    assert cli.main(["track", *(word for pair in words.items() for word in pair)]) == 1
+    assert "is also the file of --" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    assert all((tmp_path / name).read_text() == text for name in ("in.txt", "in.mp4", ".x.txt.part"))
+
+
+@pytest.mark.parametrize("out", [".", "..", "/", "", "folder"])
+def test_a_folder_is_no_result(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    _written(tmp_path / "in.txt", mot(walkers()))
+    words = ["track", "--detections", "in.txt", "--format", "mot", "--fps", "10", "--size", "100x100"]
+    assert cli.main([*words, "--out", out, "--out-format", "mot"]) == 1
+    assert "expected the name of a file, got a folder" in capsys.readouterr().err
+
+
 def test_an_empty_file_gives_an_empty_result(tmp_path: Path) -> None:
     assert track(tmp_path, "").read_text() == ""
 
