@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,10 +19,11 @@ from sightflow.pose_file import PoseFile
 from sightflow.track.source import Tally
 
 DEFAULT_TRACKER = "default"
+_MAX_EXPECTED = 65_536  # frames in the stage at once: far more than it lets wait for a gap to be filled
 
 
 class Tracked(NamedTuple):
-    """What came of one frame. `number` counts a camera's frames from 1, missing ones included."""
+    """What came of one frame. `number` is the frame's in the file; of wire messages it counts from 1, missing ones included."""
 
     number: int
     message: bytes  # the TrackFrame as it would stand on the topic
@@ -66,14 +68,19 @@ class StageRun:
         self._tally = tally
         self._numbering = _Numbering()
 
-    def frames(self, messages: Iterable[tuple[int, bytes | DetectionFrame]]) -> Iterator[Tracked]:
+    def frames(
+        self, messages: Iterable[tuple[int, bytes | DetectionFrame]], are_numbered: bool = False
+    ) -> Iterator[Tracked]:
         """Yield the tracks of each frame, in the order of the stage; what it refuses is counted.
 
         Args:
-            messages: (its place in the file, for what is refused; message).
+            messages: (its place in the file, rising; message).
+            are_numbered: the place is the frame's number; without, frames are numbered by their sequence.
         """
         place = 0
         for place, message in messages:
+            if are_numbered and isinstance(message, DetectionFrame):
+                self._numbering.expect(message.boot, message.seq, place)
             raw, at_ms = (
                 (encode(message), message.capture_us // 1000) if isinstance(message, DetectionFrame)
                 else (message, _capture_ms(message))
@@ -93,12 +100,25 @@ class StageRun:
 
 
 class _Numbering:
-    """Frame numbers from 1 that rise over restarts of the agent, where its own sequence starts again at 0."""
+    """Numbers of frames that come out of the stage: those they had when they went in, else from 1 by their sequence.
+
+    By sequence they rise over restarts of the agent, where its own starts again at 0.
+    """
 
     def __init__(self) -> None:
         self._boot, self._before, self._last = 0, 0, 0
+        self._expected: deque[tuple[int, int, int]] = deque(maxlen=_MAX_EXPECTED)  # boot, seq, number
+
+    def expect(self, boot: int, seq: int, number: int) -> None:
+        """Note the number of a frame that goes in; sequences rise."""
+        self._expected.append((boot, seq, number))
 
     def number(self, boot: int, seq: int) -> int:
+        """Return the number of a frame that comes out; what went in before it and did not come out was refused."""
+        while self._expected and self._expected[0][:2] < (boot, seq):
+            self._expected.popleft()
+        if self._expected and self._expected[0][:2] == (boot, seq):
+            return self._expected.popleft()[2]
         if boot > self._boot:
             self._boot, self._before = boot, self._last
         self._last = self._before + seq + 1

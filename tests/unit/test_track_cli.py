@@ -222,8 +222,10 @@ def test_what_is_no_such_file_is_refused_by_line(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"--fps": "0"}, "--fps: expected a number above 0"),
-        ({"--fps": "nan"}, "--fps: expected a number above 0"),
+        ({"--fps": "0"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "1e-300"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "1e300"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "nan"}, "--fps: expected a number from 0.001 to 1000"),
         ({"--size": "1920"}, "--size: expected WIDTHxHEIGHT"),
         ({"--size": "0x10"}, "--size: expected WIDTHxHEIGHT"),
         ({"--out": "x.json"}, "name the format: --out-format"),
@@ -359,6 +361,43 @@ def test_times_in_the_file_replace_the_rate(tmp_path: Path) -> None:
     )
     found = frames_of(track(tmp_path, text, form="jsonl", out="out.wire"))
     assert [f.capture_us for f in found] == [EPOCH_US + round((t - times[0]) * 1e6) for t in times]
+
+
+def test_with_times_frame_numbers_may_jump_and_no_rate_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = walkers()
+    numbers = [n + 1000 * (n > 5) + 10**9 * (n > 20) for n in range(1, FRAMES + 1)]
+    frames = [
+        {"frame": number, "time_s": 7 + n * n / 900, "detections": [{"box": r[1:5], "score": r[5]} for r in rows if r[0] == n]}
+        for n, number in enumerate(numbers, 1)
+    ]  # fmt: skip
+    source = _written(tmp_path / "in.jsonl", "\n".join(map(json.dumps, frames)))
+    words = ["track", "--detections", str(source), "--format", "jsonl", "--size", f"{WIDTH}x{HEIGHT}"]
+    assert cli.main([*words, "--out", str(tmp_path / "out.txt")]) == 0
+    assert "refused" not in capsys.readouterr().err
+    found = rows_of(tmp_path / "out.txt")
+    assert sorted({int(row[0]) for row in found})[-20:] == numbers[-20:]
+    assert {int(row[1]) for row in found} == {1, 2}
+    assert cli.main([*words, "--out", str(tmp_path / "out.wire")]) == 0
+    assert [f.seq for f in frames_of(tmp_path / "out.wire")] == list(range(FRAMES))
+
+
+def test_without_times_a_rate_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = _written(tmp_path / "in.jsonl", as_jsonl(walkers()))
+    words = [
+        "track",
+        "--detections",
+        str(source),
+        "--format",
+        "jsonl",
+        "--size",
+        "9x9",
+        "--out",
+        str(tmp_path / "o.txt"),
+    ]
+    assert cli.main(words) == 1
+    assert "--fps where the file has no time_s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
