@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from operators.compiled import COMPILED
 from operators.tracking import CONFIRMED, SORT, TENTATIVE, Scratch, Tracker, TrackerConfig, tracker_config
+from operators.tracking.ground import image_to_ground
 from operators.tracking.kernel import assign
 from simulator.crowd import CrowdScene
 from simulator.scene import FrameClock
@@ -424,6 +425,15 @@ def test_with_a_pose_speed_is_in_metres_and_has_an_uncertainty() -> None:
     assert t["ground"][:2] == pytest.approx([10.0, -2.0 + 1.4 * 59 / 20], abs=0.05)
     assert t["ground"][2:4] == pytest.approx([0.0, 1.4], abs=0.1)
     assert 0 < t["ground"][11] < 1 and 0 < t["ground"][13] < 1
+
+
+@pytest.mark.parametrize("height_mm", [0.0, float("nan")])
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, of the determinant of NaN
+def test_a_pose_from_which_the_floor_is_a_line_is_refused(height_mm: float) -> None:
+    pose = StreetPose()
+    pose.translation_mm = (0.0, height_mm, 0.0)
+    with pytest.raises(ValueError, match="outside of the floor's plane"):
+        image_to_ground(pose)
 
 
 def test_a_tracker_is_chosen_by_name() -> None:
