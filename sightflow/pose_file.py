@@ -22,9 +22,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.settings import Camera, Pose, SettingsError, SiteSettings, check_settings
 from sightflow.errors import SightflowError
 
 MAX_FILE_BYTES = 65_536
@@ -125,3 +127,16 @@ def _check(path: Path, pose: PoseFile) -> None:
             f"got {pose.intrinsic[0, 0]:g}, {pose.intrinsic[1, 1]:g} and {pose.intrinsic[2].tolist()}",
             _REMEDY,
         )
+    try:
+        check_settings(_site(pose), str(path))  # what the camera stage will ask of it
+    except SettingsError as refused:
+        raise SightflowError(f"{path}, {refused.path.rpartition('.')[2]}: {refused.problem}", _REMEDY) from None
+
+
+def _site(pose: PoseFile) -> SiteSettings:
+    matrices = {
+        "rotation": pose.rotation.tolist(),
+        "translation_mm": pose.translation_mm.tolist(),
+        "intrinsic": pose.intrinsic.tolist(),
+    }
+    return SiteSettings(version=1, site="file", cameras=(Camera(id="file", pose=msgspec.convert(matrices, Pose)),))

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.wire import BadMessage, DetectionFrame, decode_detections
+import msgspec
+
+from schemas.wire import BadMessage, DetectionFrame, Label, decode_detections
 from sightflow.errors import SightflowError
 from sightflow.pose_file import PoseFile, read_pose
 from sightflow.progress import Progress
@@ -79,9 +81,7 @@ def _track(job: Job, a: argparse.Namespace, kind: str, tally: Tally, progress: P
     """Do the work; return one line about it."""
     with progress.step(f"look through {job.detections.name}"):
         messages, total, (site, camera) = _open(job, tally)
-    settings, unused = camera_settings(camera, job.tracker, job.pose)
-    for text in unused:
-        progress.say(f"  --  {text}")
+    settings = camera_settings(camera, job.tracker, job.pose)
     with progress.step("load the camera stage"):  # compiles its kernels where that has not been done yet
         run = StageRun(site, settings, tally)
     step = "track"
@@ -158,7 +158,17 @@ def _job(a: argparse.Namespace) -> Job:
     elif a.fps is not None:
         view = View(1, 1, _fps(a.fps))  # the rate of a rendered video
     pose = read_pose(a.camera_pose) if a.camera_pose else None
-    return Job(a.detections, a.format, view, pose, a.label, a.camera, a.tracker)
+    return Job(a.detections, a.format, view, pose, _label(a.label), a.camera, a.tracker)
+
+
+def _label(text: str) -> str:
+    """Return a class as messages may have it; the stage would refuse each frame with another."""
+    try:
+        return msgspec.convert(text, Label) if text else ""
+    except msgspec.ValidationError:
+        raise SightflowError(
+            f"--class: expected 1 to 64 characters without line breaks and other control characters, got {text[:80]!r}"
+        ) from None
 
 
 def _fps(fps: float) -> float:

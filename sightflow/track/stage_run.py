@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -30,30 +30,24 @@ class Tracked(NamedTuple):
     frame: TrackFrame
 
 
-def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> tuple[Camera, list[str]]:
-    """Return a camera with default settings, and what was asked for that this version's tracker cannot use.
+def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> Camera:
+    """Return a camera with default settings but for its tracker and pose.
 
     Raises:
         SightflowError: the settings know no tracker of this name.
     """
-    known = set(Camera.__struct_fields__)
-    chosen: dict[str, Any] = {"id": camera}
-    unused = []
-    if tracker != DEFAULT_TRACKER:
-        if "tracker" not in known:
-            raise SightflowError(f"--tracker: expected {DEFAULT_TRACKER!r} (there is one tracker), got {tracker!r}")
-        chosen["tracker"] = tracker
+    choices = get_args(get_type_hints(Camera)["tracker"])
+    if tracker not in choices:
+        raise SightflowError(f"--tracker: expected one of {', '.join(choices)}, got {tracker!r}")
+    chosen: dict[str, Any] = {"id": camera, "tracker": tracker}
     if pose is not None:
-        if "pose" in known:
-            chosen["pose"] = {
-                "rotation": pose.rotation.tolist(),
-                "translation_mm": pose.translation_mm.tolist(),
-                "intrinsic": pose.intrinsic.tolist(),
-            }
-        else:
-            unused.append("the camera pose is right, but the tracker does not use one yet")
+        chosen["pose"] = {
+            "rotation": pose.rotation.tolist(),
+            "translation_mm": pose.translation_mm.tolist(),
+            "intrinsic": pose.intrinsic.tolist(),
+        }
     try:
-        return msgspec.convert(chosen, Camera), unused
+        return msgspec.convert(chosen, Camera)
     except msgspec.ValidationError as error:
         raise SightflowError(f"camera {camera!r}: {error}") from error
 
