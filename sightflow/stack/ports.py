@@ -64,7 +64,7 @@ def _from_environment(name: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not text.isdigit() or not 1 <= int(text) <= 65_535:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65_535:
         what = f"{variable} must be a port from 1 to 65535, found {text!r}"
         raise CheckFailed(what, f"unset {variable}, or correct it")
     return int(text)
