@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.delivery import UplinkError, check_properties, read_properties
+from edge_agent.redaction import MASK, redact
 from edge_agent.source import ResolvedSource, SourceError, derive_camera_id, resolve_source, split_url
 from schemas.settings import Camera, Detector, Sampling, SettingsError, SiteSettings, Source, load_settings
 
@@ -97,7 +98,7 @@ def _with_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
     known = {camera.id: i for i, camera in enumerate(settings.cameras)}
     for name in wishes.cameras:
         if name not in known:
-            raise PlanError(f"--camera {name!r}: {wishes.settings} has the cameras {sorted(known)}")
+            raise PlanError(f"--camera {_shown(name)!r}: {wishes.settings} has the cameras {sorted(known)}")
     chosen: Chosen = []
     for i, camera in enumerate(settings.cameras):
         if wishes.cameras and camera.id not in wishes.cameras:
@@ -128,7 +129,9 @@ def _without_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
     chosen: Chosen = []
     for url in wishes.cameras:
         if "://" not in url:
-            raise PlanError(f"--camera {url!r}: expected a URL (rtsp://…), or --settings FILE that names this camera")
+            raise PlanError(
+                f"--camera {_shown(url)!r}: expected a URL (rtsp://…), or --settings FILE that names this camera"
+            )
         bare = split_url(url)
         source = Source(
             url=bare.url, username=wishes.username or bare.username, password_file=str(wishes.password_file or "")
@@ -140,6 +143,12 @@ def _without_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
     if len(set(names)) != len(names):
         raise PlanError(f"two --camera URLs lead to the same id {names}: write a settings file that names them")
     return SiteSettings(version=1, site=DEFAULT_SITE, cameras=tuple(camera for camera, _ in chosen)), chosen
+
+
+def _shown(camera: str) -> str:
+    """Return what stood behind --camera, without what may be a password even where it is no URL."""
+    _, at, rest = redact(camera).rpartition("@")
+    return f"{MASK}@{rest}" if at else rest
 
 
 def _adjusted(camera: Camera, wishes: Wishes, folder: Path) -> Camera:

@@ -252,6 +252,10 @@ def test_counts_add_up() -> None:
     [
         "rtsp://admin:s3cret@10.0.0.5:554/stream1",
         "cannot open rtsps://admin:s3cret@cam/x?y=1 (404)",
+        "rtsp://admin:ab/s3cret@cam/x",
+        "rtsp://admin:s3cret@cd@cam:99999/x",
+        "rtsp://admin:ab@s3cret@cam/x",
+        "rtsp://admin:ab?c#d/s3cret@cam/x",
         "rtsp://10.0.0.5/user=admin_password=s3cret_channel=1_stream=0.sdp",
         "rtsp://10.0.0.5/live?usr=admin&pwd=s3cret&ch=1",
         "Authorization: Basic s3cret\r\nCSeq: 2",
@@ -284,6 +288,26 @@ def test_name_and_password_leave_the_url() -> None:
 def test_what_is_no_camera_is_refused(url: str) -> None:
     with pytest.raises(SourceError):
         split_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://u:s3cret/w@host/x", "rtsp://u:ab/s3cret@host/x", "rtsp://u:s3cret@ret@127.0.0.1:99999/x",
+        "rtsp://u:ab@s3cret@127.0.0.1:99999/x", "rtsp://u:12/s3cret@host/x", "rtsp://u:12?s3cret@host/x",
+        "rtsp://u:12#s3cret@host/x", "rtsp://[u:s3cret@host/x", "http://u:s3cret@host/x", "rtsp://u:s3cret@/x",
+        "u:s3cret@host/x", "rtsp:/u:s3cret@host/x",
+    ],
+)  # fmt: skip
+def test_no_refusal_of_a_camera_tells_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as refused:
+        split_url(url)
+    assert "s3cret" not in str(refused.value)
+    settings = write_site(tmp_path, "{id: a, source: {url: 'rtsp://cam/1'}}")
+    for wishes in (Wishes(cameras=[url]), Wishes(cameras=[url], settings=settings)):
+        with pytest.raises(PlanError) as unplanned:
+            make_plan(wishes)
+        assert "s3cret" not in str(unplanned.value)
 
 
 @given(st.text(min_size=1, max_size=40).filter(lambda t: not set(t) & set("/?#@[]:\\%") and t.isprintable()))
