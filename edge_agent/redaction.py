@@ -26,5 +26,6 @@ def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 def redact_address(text: str) -> str:
     """Return `text`, meant as a URL, without all that stands before an @, even where it is no URL."""
-    _, at, rest = redact(text).rpartition("@")
-    return f"{MASK}@{rest}" if at and "://" not in text else redact(text)
+    shown = redact(text)
+    _, at, rest = shown.rpartition("@")
+    return f"{MASK}@{rest}" if at and f"{MASK}@" not in shown else shown

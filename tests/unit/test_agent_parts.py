@@ -24,6 +24,7 @@ from edge_agent.capture_time import (
     rtp_unix_us,
     unix_us,
 )
+from edge_agent.cli import main as agent_main
 from edge_agent.counts import CameraCounts
 from edge_agent.delivery import UplinkError, check_properties, read_properties
 from edge_agent.frame_message import QuietRule, make_message, pack_objects
@@ -296,7 +297,7 @@ def test_what_is_no_camera_is_refused(url: str) -> None:
         "rtsp://u:s3cret/w@host/x", "rtsp://u:ab/s3cret@host/x", "rtsp://u:s3cret@ret@127.0.0.1:99999/x",
         "rtsp://u:ab@s3cret@127.0.0.1:99999/x", "rtsp://u:12/s3cret@host/x", "rtsp://u:12?s3cret@host/x",
         "rtsp://u:12#s3cret@host/x", "rtsp://[u:s3cret@host/x", "http://u:s3cret@host/x", "rtsp://u:s3cret@/x",
-        "u:s3cret@host/x", "rtsp:/u:s3cret@host/x",
+        "u:s3cret@host/x", "rtsp:/u:s3cret@host/x", "1://u:s3cret@host/x",
     ],
 )  # fmt: skip
 def test_no_refusal_of_a_camera_tells_its_password(url: str, tmp_path: Path) -> None:
@@ -366,6 +367,32 @@ def test_a_plan_that_cannot_work_is_refused_with_the_place(
     with pytest.raises(PlanError) as caught:
         make_plan(Wishes(settings=settings, cameras=wishes.cameras))
     assert says in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--fps", "-5"), ("--fps", "nan"), ("--fps", "0"), ("--fps", "inf"), ("--fps", "1e9"), ("--score-min", "nan"),
+        ("--score-min", "1.5"), ("--metrics-port", "70000"), ("--metrics-port", "-1"), ("--agent-id", "bad id"),
+        ("--agent-id", ""), ("--bootstrap-servers", ""), ("--bootstrap-servers", " "),
+        ("--bootstrap-servers", "x" * 2000),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_is_refused_in_a_sentence(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--camera", "rtsp://cam/1", "--model", "no-such-model", "--state-dir", str(tmp_path)]
+    assert agent_main([*words, f"{option}={value}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"sightflow-agent: {option}") and "xpected" in said and len(said.splitlines()) == 1
+
+
+def test_the_bounds_of_options_belong_to_them() -> None:
+    wishes = Wishes(
+        cameras=["rtsp://cam/1"], fps=240, score_min=0.0, bootstrap_servers="k:1", agent="a.b-c", metrics_port=65535
+    )
+    plan = make_plan(wishes)
+    assert (plan.cameras[0][0].sampling.target_fps, plan.agent, plan.metrics_port) == (240, "a.b-c", 65535)
 
 
 def test_properties_that_break_the_guarantee_are_refused(tmp_path: Path) -> None:
