@@ -38,8 +38,13 @@ class Ports:
         Raises:
             CheckFailed: a variable holds something that is no port.
         """
+        return Ports(**Ports.named())
+
+    @staticmethod
+    def named() -> dict[str, int]:
+        """Return the ports that `$SIGHTFLOW_<NAME>_PORT` names. Raises CheckFailed as `default` does."""
         named = {field.name: _from_environment(field.name) for field in fields(Ports)}
-        return Ports(**{name: port for name, port in named.items() if port is not None})
+        return {name: port for name, port in named.items() if port is not None}
 
     @staticmethod
     def free() -> Ports:
