@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import cast
@@ -243,6 +245,40 @@ def test_counts_add_up() -> None:
     counts.drop("detector_busy")
     assert counts.snapshot()["sent_count"] == 3
     assert counts.drops() == {"detector_busy": 3}
+
+
+# -- signals
+
+SIGNALLED = """
+import signal, sys, time
+from edge_agent.wake import Wake
+wake, count = Wake(), 0
+def on_signal(*_):
+    global count
+    count += 1
+    wake.set()
+signal.signal(signal.SIGVTALRM, on_signal)
+signal.setitimer(signal.ITIMER_VIRTUAL, 1e-3, 1e-3)
+while count < 300:
+    wake.wait(0.0)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+wake.set()
+begun = time.monotonic()
+wake.wait(60.0)
+assert time.monotonic() - begun < 30
+begun = time.monotonic()
+wake.wait(0.05)
+assert time.monotonic() - begun > 0.04
+print(count)
+"""
+
+
+def test_a_signal_wakes_the_agent_whatever_it_interrupts() -> None:
+    """`threading.Event` fails this: its `set` waits for the lock that the interrupted `wait` or `clear` holds."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) >= 300
 
 
 # -- secrets and settings
