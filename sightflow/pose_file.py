@@ -56,6 +56,16 @@ class PoseFile:
         """Return K [R | T], 3×4: homogeneous world millimetres to homogeneous pixels."""
         return self.intrinsic @ np.column_stack([self.rotation, self.translation_mm])
 
+    @property
+    def settings(self) -> Pose:
+        """Return the same as a site file has it."""
+        matrices = {
+            "rotation": self.rotation.tolist(),
+            "translation_mm": self.translation_mm.tolist(),
+            "intrinsic": self.intrinsic.tolist(),
+        }
+        return msgspec.convert(matrices, Pose)
+
 
 def read_pose(path: Path) -> PoseFile:
     """Read and check a pose file.
@@ -127,16 +137,8 @@ def _check(path: Path, pose: PoseFile) -> None:
             f"got {pose.intrinsic[0, 0]:g}, {pose.intrinsic[1, 1]:g} and {pose.intrinsic[2].tolist()}",
             _REMEDY,
         )
+    site = SiteSettings(version=1, site="file", cameras=(Camera(id="file", pose=pose.settings),))
     try:
-        check_settings(_site(pose), str(path))  # what the camera stage will ask of it
+        check_settings(site, str(path))  # what the camera stage will ask of it
     except SettingsError as refused:
         raise SightflowError(f"{path}, {refused.path.rpartition('.')[2]}: {refused.problem}", _REMEDY) from None
-
-
-def _site(pose: PoseFile) -> SiteSettings:
-    matrices = {
-        "rotation": pose.rotation.tolist(),
-        "translation_mm": pose.translation_mm.tolist(),
-        "intrinsic": pose.intrinsic.tolist(),
-    }
-    return SiteSettings(version=1, site="file", cameras=(Camera(id="file", pose=msgspec.convert(matrices, Pose)),))

@@ -41,11 +41,7 @@ def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> Camera:
         raise SightflowError(f"--tracker: expected one of {', '.join(choices)}, got {tracker!r}")
     chosen: dict[str, Any] = {"id": camera, "tracker": tracker}
     if pose is not None:
-        chosen["pose"] = {
-            "rotation": pose.rotation.tolist(),
-            "translation_mm": pose.translation_mm.tolist(),
-            "intrinsic": pose.intrinsic.tolist(),
-        }
+        chosen["pose"] = pose.settings
     try:
         return msgspec.convert(chosen, Camera)
     except msgspec.ValidationError as error:
