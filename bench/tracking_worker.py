@@ -29,10 +29,10 @@ class Scene:
 
     def __init__(self, path: str) -> None:
         with np.load(path, allow_pickle=False) as arrays:
-            offsets = arrays["offsets"]
-            spans = list(itertools.pairwise(offsets))
-            self.boxes = [arrays["boxes"][a:b] for a, b in spans]  # float32 N×4: x1 y1 x2 y2, ratios
-            self.scores = [arrays["scores"][a:b] for a, b in spans]
+            boxes, scores = arrays["boxes"], arrays["scores"]  # read once: each look into the file makes a copy of all
+            spans = list(itertools.pairwise(arrays["offsets"]))
+            self.boxes = [boxes[a:b] for a, b in spans]  # float32 N×4: x1 y1 x2 y2, ratios
+            self.scores = [scores[a:b] for a, b in spans]
             self.width_px, self.height_px = (int(v) for v in arrays["size"])
             self.fps = float(arrays["fps"])
 

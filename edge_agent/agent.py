@@ -24,6 +24,7 @@ from edge_agent.plan import AgentPlan
 from edge_agent.service_notice import notify, watchdog_interval_s
 from edge_agent.source import ResolvedSource
 from edge_agent.spool import Spool
+from edge_agent.wake import Wake
 from schemas import settings as site_settings
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Agent:
     def __init__(self, plan: AgentPlan, detectors: dict[str, Detector]) -> None:
         """Opens the spool and makes everything; starts nothing. Raises SpoolError, UplinkError, OSError."""
         self._plan = plan
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._signalled = False
         plan.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._spool = Spool(plan.spool_dir, plan.spool_max_bytes)
@@ -190,8 +191,7 @@ class Agent:
                 next_s = time.monotonic() + HEARTBEAT_S
                 self._health.beat()
                 self._tell_watchdog()
-            self._wake.wait(max(0.0, next_s - time.monotonic()))
-            self._wake.clear()
+            self._wake.wait(next_s - time.monotonic())
 
     def _is_played_out(self) -> bool:
         return all(c.state == "stopped" for c in self._captures.values()) and self._frames.is_empty()
@@ -235,7 +235,6 @@ class Agent:
             self._health.beat()
             self._tell_watchdog()
             self._wake.wait(HEARTBEAT_S)
-            self._wake.clear()
         self._delivery.stop(DELIVERY_END_S)
         _join([thread], DELIVERY_END_S + 0.5)
 

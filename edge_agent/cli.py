@@ -45,7 +45,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="", metavar="NAME|FILE.onnx", help="detector instead of the settings'")
     command.add_argument("--score-min", type=float, help="least score that is sent")
     command.add_argument("--fps", type=float, help="frames a second that are looked at")
-    command.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help="Kafka")
+    command.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="Kafka")
     command.add_argument(
         "--properties-file", type=Path, metavar="FILE", help="librdkafka's name=value lines, secrets too"
     )
@@ -53,7 +53,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--state-dir", type=Path, help="boot number, spool, engines (default: the user's state folder)"
     )
-    command.add_argument("--agent-id", default="", metavar="NAME", help="name in heartbeats (default: from the host)")
+    command.add_argument("--agent-id", metavar="NAME", help="name in heartbeats (default: from the host)")
     command.add_argument("--log-format", choices=("plain", "json"), default="plain")
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 

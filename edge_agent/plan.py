@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Struct
 
 from edge_agent.delivery import UplinkError, check_properties, read_properties
+from edge_agent.redaction import redact_address
 from edge_agent.source import ResolvedSource, SourceError, derive_camera_id, resolve_source, split_url
-from schemas.settings import Camera, Detector, Sampling, SettingsError, SiteSettings, Source, load_settings
+from schemas.settings import Camera, Detector, Sampling, SettingsError, SiteSettings, Source, Uplink, load_settings
+from schemas.wire import Name
 
+MAX_PORT = 65_535
 DEFAULT_SITE = "default"
 
 
@@ -49,11 +57,11 @@ class Wishes:
     model: str = ""
     score_min: float | None = None
     fps: float | None = None
-    bootstrap_servers: str = ""
+    bootstrap_servers: str | None = None
     properties_file: Path | None = None
     models_dir: Path | None = None
     state_dir: Path | None = None
-    agent: str = ""
+    agent: str | None = None
     is_fast: bool = False
     metrics_address: str = "127.0.0.1"
     metrics_port: int = 0
@@ -61,6 +69,7 @@ class Wishes:
 
 def make_plan(wishes: Wishes) -> AgentPlan:
     """Check everything that can be checked without starting anything. Raises PlanError."""
+    _check_wishes(wishes)
     try:
         settings, cameras = _with_settings(wishes) if wishes.settings else _without_settings(wishes)
         folder = wishes.settings.parent if wishes.settings else Path()
@@ -88,6 +97,34 @@ def make_plan(wishes: Wishes) -> AgentPlan:
     )
 
 
+def _check_wishes(wishes: Wishes) -> None:
+    """Hold the command line to the types that settings are held to. Raises PlanError."""
+    _check_as(_kind(Sampling, "target_fps"), "--fps", wishes.fps)
+    _check_as(_kind(Detector, "score_min"), "--score-min", wishes.score_min)
+    _check_as(_kind(Uplink, "bootstrap_servers"), "--bootstrap-servers", wishes.bootstrap_servers)
+    _check_as(Name, "--agent-id", wishes.agent)
+    if not 0 <= wishes.metrics_port <= MAX_PORT:
+        raise PlanError(f"--metrics-port: expected 0 (none) or a port up to {MAX_PORT}, got {wishes.metrics_port}")
+
+
+def _kind(struct: type[Struct], name: str) -> Any:
+    return get_type_hints(struct, include_extras=True)[name]
+
+
+def _check_as(kind: Any, option: str, value: float | str | None) -> None:
+    """Refuse a value that is not of a type with bounds; None was not given."""
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):  # bounds let NaN pass
+        raise PlanError(f"{option}: expected a number, got {value}")
+    if isinstance(value, str) and not value.strip():
+        raise PlanError(f"{option}: expected a text, got an empty one; leave the option out for the default")
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as e:
+        raise PlanError(f"{option} {str(value)[:80]!r}: {e}") from None
+
+
 Chosen = list[tuple[Camera, ResolvedSource]]
 
 
@@ -97,7 +134,7 @@ def _with_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
     known = {camera.id: i for i, camera in enumerate(settings.cameras)}
     for name in wishes.cameras:
         if name not in known:
-            raise PlanError(f"--camera {name!r}: {wishes.settings} has the cameras {sorted(known)}")
+            raise PlanError(f"--camera {redact_address(name)!r}: {wishes.settings} has the cameras {sorted(known)}")
     chosen: Chosen = []
     for i, camera in enumerate(settings.cameras):
         if wishes.cameras and camera.id not in wishes.cameras:
@@ -128,7 +165,9 @@ def _without_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
     chosen: Chosen = []
     for url in wishes.cameras:
         if "://" not in url:
-            raise PlanError(f"--camera {url!r}: expected a URL (rtsp://…), or --settings FILE that names this camera")
+            raise PlanError(
+                f"--camera {redact_address(url)!r}: expected a URL (rtsp://…), or --settings FILE that names this camera"
+            )
         bare = split_url(url)
         source = Source(
             url=bare.url, username=wishes.username or bare.username, password_file=str(wishes.password_file or "")
@@ -144,8 +183,6 @@ def _without_settings(wishes: Wishes) -> tuple[SiteSettings, Chosen]:
 
 def _adjusted(camera: Camera, wishes: Wishes, folder: Path) -> Camera:
     """Return `camera` with what the command line says about detector and rate."""
-    import msgspec
-
     old = camera.detector
     model = wishes.model or old.model
     if not wishes.model and model.endswith((".onnx", ".json")):
@@ -154,7 +191,9 @@ def _adjusted(camera: Camera, wishes: Wishes, folder: Path) -> Camera:
         model=model, score_min=wishes.score_min if wishes.score_min is not None else old.score_min,
         classes=old.classes, require_accelerator=old.require_accelerator,
     )  # fmt: skip
-    sampling = Sampling(target_fps=wishes.fps or camera.sampling.target_fps, quiet_s=camera.sampling.quiet_s)
+    sampling = Sampling(
+        target_fps=camera.sampling.target_fps if wishes.fps is None else wishes.fps, quiet_s=camera.sampling.quiet_s
+    )
     return msgspec.structs.replace(camera, detector=detector, sampling=sampling)
 
 

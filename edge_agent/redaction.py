@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_USERINFO = re.compile(r"(?i)(\b[a-z][a-z0-9+.\-]*://)[^/\s@]*@")
+# Up to the last @: passwords are written into URLs as they are, with / and @ in them.
+_USERINFO = re.compile(r"(?i)(\b[a-z][a-z0-9+.\-]*://)\S*@")
 # Some cameras want the password in the path: rtsp://cam/user=admin_password=secret_channel=1.sdp
 _NAMED = re.compile(
     r"(?i)\b((?:[a-z0-9.]*[._&?/\-])?(?:pass(?:word|wd)?|pwd|pw|secret|token|api_?key)\s*[=:]\s*)[^\s&_/;,\"']+"
@@ -21,3 +22,10 @@ def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _HEADER.sub(rf"\1{MASK}", text)
     return _NAMED.sub(rf"\1{MASK}", text)
+
+
+def redact_address(text: str) -> str:
+    """Return `text`, meant as a URL, without all that stands before an @, even where it is no URL."""
+    shown = redact(text)
+    _, at, rest = shown.rpartition("@")
+    return f"{MASK}@{rest}" if at and f"{MASK}@" not in shown else shown

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from edge_agent.redaction import redact
+from edge_agent.redaction import redact, redact_address
 from schemas.settings import Source
 
+_ENCODE = "write / ? # @ : % in a name or a password as %2F %3F %23 %40 %3A %25, an @ in a path as %40"
 SCHEMES = ("rtsp", "rtsps", "file")
 
 
@@ -55,14 +56,16 @@ def split_url(url: str) -> ResolvedSource:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError as e:
-        raise SourceError(f"{redact(url)} is no URL: {e}") from None
+    except ValueError:  # its text would quote what stands where a port should: part of a password
+        raise SourceError(f"{redact_address(url)} is no URL with a host and a port up to 65535; {_ENCODE}") from None
     if parts.scheme not in SCHEMES:
-        raise SourceError(f"{redact(url)}: expected a URL of {', '.join(s + '://' for s in SCHEMES)}")
+        raise SourceError(f"{redact_address(url)}: expected a URL of {', '.join(s + '://' for s in SCHEMES)}")
     if parts.scheme == "file":
         return ResolvedSource(f"file://{_existing(unquote(parts.path))}")
     if not host:
-        raise SourceError(f"{redact(url)}: the host is missing")
+        raise SourceError(f"{redact_address(url)}: the host is missing")
+    if "@" not in parts.netloc and "@" in url:  # rtsp://name:12/34@host: the rest of a password would be the path
+        raise SourceError(f"{redact_address(url)}: an @ stands behind the host; {_ENCODE}")
     where = f"[{host}]" if ":" in host else host
     bare = urlunsplit((parts.scheme, f"{where}:{port}" if port else where, parts.path, parts.query, ""))
     return ResolvedSource(bare, unquote(parts.username or ""), unquote(parts.password or ""))

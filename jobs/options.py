@@ -7,6 +7,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from pyflink.datastream import StreamExecutionEnvironment
 
@@ -93,17 +94,31 @@ def _sites(paths: list[str]) -> list[SiteSettings]:
         sites = [load_settings(path) for path in paths]
         index_cameras(sites)
     except SettingsError as e:
-        print(f"settings refused: {e}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(f"settings refused: {e}")
     return sites
 
 
 def _properties(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
-    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        _refuse(f"--kafka-properties {path}: cannot be read: {getattr(e, 'strerror', None) or e}")
+    properties = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip():  # the line itself may be a password
+            _refuse(f"--kafka-properties {path}, line {number}: expected name=value, or # and a remark")
+        properties[name.strip()] = value.strip()
+    return properties
+
+
+def _refuse(text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise SystemExit(2)
 
 
 def streams(options: Options) -> Streams:

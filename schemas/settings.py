@@ -148,7 +148,7 @@ class Camera(_Base, kw_only=True, frozen=True):
     source: Source | None = None
     sampling: Sampling = Sampling()
     detector: Detector = Detector()
-    silence_s: PositiveSeconds = 10.0  # no frame for this long (of the cluster's clock): source lost
+    silence_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 10.0  # no frame so long (cluster's clock): source lost
     tracker: Literal["default", "sort"] = "default"  # sort: the simple baseline to compare with
     track_memory_s: PositiveSeconds = 3.0  # an unseen object's track is kept this long
     pose: Pose | None = None  # with it, objects are followed on the floor, in metres

@@ -22,9 +22,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from schemas.settings import Camera, Pose, SettingsError, SiteSettings, check_settings
 from sightflow.errors import SightflowError
 
 MAX_FILE_BYTES = 65_536
@@ -53,6 +55,16 @@ class PoseFile:
     def projection(self) -> npt.NDArray[np.float64]:
         """Return K [R | T], 3×4: homogeneous world millimetres to homogeneous pixels."""
         return self.intrinsic @ np.column_stack([self.rotation, self.translation_mm])
+
+    @property
+    def settings(self) -> Pose:
+        """Return the same as a site file has it."""
+        matrices = {
+            "rotation": self.rotation.tolist(),
+            "translation_mm": self.translation_mm.tolist(),
+            "intrinsic": self.intrinsic.tolist(),
+        }
+        return msgspec.convert(matrices, Pose)
 
 
 def read_pose(path: Path) -> PoseFile:
@@ -125,3 +137,8 @@ def _check(path: Path, pose: PoseFile) -> None:
             f"got {pose.intrinsic[0, 0]:g}, {pose.intrinsic[1, 1]:g} and {pose.intrinsic[2].tolist()}",
             _REMEDY,
         )
+    site = SiteSettings(version=1, site="file", cameras=(Camera(id="file", pose=pose.settings),))
+    try:
+        check_settings(site, str(path))  # what the camera stage will ask of it
+    except SettingsError as refused:
+        raise SightflowError(f"{path}, {refused.path.rpartition('.')[2]}: {refused.problem}", _REMEDY) from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.detector.labels import COCO_80
 from edge_agent.detector.manifest import (
@@ -24,6 +26,9 @@ from edge_agent.detector.onnxruntime_backend import CPU, OnnxRuntimeBackend
 _DEFAULT_SIDE_PX = 640
 _STRIDE_PX = 32
 _MAX_NAMES_CHARS = 100_000
+_ANCHOR_FREE_STRIDES_PX = ((8, 16, 32), (8, 16, 32, 64))
+_SCORE_SLACK = 1e-3  # half precision
+_LARGEST_SIDES = 32  # an anchor may be much larger than the frame of a model that was exported small
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 _HINT = "export a detection model with one output, or write a manifest (docs/models.md)"
 
@@ -32,6 +37,7 @@ def manifest_of(path: Path) -> Manifest:
     """Manifest of the YOLO-family file at `path`; the outputs' shapes come from one run on zeros.
 
     Known: 1×(4+C)×N (v8, v11), 1×N×(5+C) (v5, v7), 1×N×6 with N ≤ 1000 (suppression in the model).
+    1×N×(5+C) without labels may be something else (YOLOX, v8 with its axes swapped): then the trial run must look like v5.
     Labels: the file's metadata `names`, else COCO's when there are 80, else class_0, class_1, ….
 
     Raises:
@@ -46,11 +52,13 @@ def manifest_of(path: Path) -> Manifest:
     spec = _input_spec(path, backend, metadata)
     zeros = np.zeros((1, 3, spec.height_px, spec.width_px), spec.dtype)
     try:
-        shapes = [tuple(o.shape) for o in backend.run(zeros)]
+        outputs = backend.run(zeros)
     except Exception as error:  # ONNX Runtime's own classes share no public base
         raise ModelError(f"{path}: does not run on {zeros.shape}: {error}") from error
     names = _names(path, metadata)
-    decoder, classes_count = _decoder(path, shapes, names)
+    decoder, classes_count = _decoder(path, [tuple(o.shape) for o in outputs], names)
+    if decoder == "yolov5" and names is None:
+        _require_yolov5(path, outputs[0][0], spec)
     return Manifest(
         format=1,
         name=_model_name(path),
@@ -138,6 +146,37 @@ def _decoder(path: Path, shapes: Sequence[tuple[int, ...]], names: Sequence[str]
     labels = f"{len(names)} labels in its metadata" if names else "no labels in its metadata"
     raise ModelError(
         f"{path}: output {shapes[0]} with {labels} is of no known detector (1×(4+C)×N, 1×N×(5+C) or 1×N×6); {_HINT}"
+    )
+
+
+def _require_yolov5(path: Path, rows: npt.NDArray[Any], spec: InputSpec) -> None:
+    """Refuse what only has the shape of v5 and v7: N×(5+C) of the trial run, boxes as decoders take them.
+
+    Their heads have several anchors a cell, their boxes are in input pixels and lie all over the frame (a grid that is
+    not decoded stays near 0 and has negative sizes), their scores have passed a sigmoid.
+
+    Raises:
+        ModelError: it is something else; the text says how to describe it.
+    """
+    side_px = max(spec.width_px, spec.height_px)
+    boxes, scores = rows[:, :4].astype(np.float64), rows[:, 4:].astype(np.float64)
+    cells_count = [
+        sum(-(-spec.height_px // s) * -(-spec.width_px // s) for s in strides) for strides in _ANCHOR_FREE_STRIDES_PX
+    ]
+    if len(rows) in cells_count:
+        found = f"one row a cell ({len(rows)}), as YOLOX and v8 have"
+    elif not ((scores >= -_SCORE_SLACK) & (scores <= 1 + _SCORE_SLACK)).all():  # false for NaN too
+        found = f"scores from {scores.min():.3g} to {scores.max():.3g}"
+    elif not (np.isfinite(boxes).all() and (boxes[:, 2:] >= 0).all() and boxes.max() <= _LARGEST_SIDES * side_px):
+        found = f"boxes with numbers from {boxes.min():.3g} to {boxes.max():.3g}"
+    elif boxes[:, 0].max() < spec.width_px / 2 or boxes[:, 1].max() < spec.height_px / 2:
+        found = f"centres no further than ({boxes[:, 0].max():.3g}, {boxes[:, 1].max():.3g})"
+    else:
+        return
+    raise ModelError(
+        f"{path}: output 1×{len(rows)}×{rows.shape[1]} without labels in its metadata: expected v5's, several rows a "
+        f"cell, scores from 0 to 1 and boxes in pixels all over {spec.width_px}×{spec.height_px}, got {found}; write a "
+        "manifest beside it that names decoder, labels and input (docs/models.md), or have the exporter write `names`"
     )
 
 

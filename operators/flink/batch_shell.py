@@ -5,50 +5,37 @@ What a shard holds lies in keyed list state (adding to it is one write, however 
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from typing import Any
 
-from pyflink.common import Row
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor
 
-from operators.flink.keyed_shell import DEAD_LETTER_COUNTER, PYTHON_SWITCH_S
+from operators.flink.stage_shell import StageShell
 from operators.stages.stage import BatchStage, Input, Output
-from schemas import topics
-
-log = logging.getLogger(__name__)
 
 STATE_NAME = "held"
 
 
 class _Held:
-    __slots__ = ("out", "pieces", "stored")
+    __slots__ = ("is_stored", "out", "pieces")
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces  # not written yet
-        self.stored = len(pieces)  # in the state: also what was written together with another shard's
+        self.is_stored = bool(pieces)  # the state holds some: also what was written together with another shard's
         self.out: list[Output] = []  # what writing brought; sent when the state is cleared, so that no crash doubles it
 
 
-class BatchShell(KeyedProcessFunction):
+class BatchShell(StageShell[BatchStage]):
     """Input: Row(value bytes or null, partition, offset, record key). Output: Row(topic, key, value)."""
-
-    def __init__(self, stage: BatchStage, build: str) -> None:
-        self._stage = stage
-        self._build = build
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Get the stage ready."""
         self._state = runtime_context.get_list_state(ListStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._held: dict[str, _Held] = {}
         self._byte_count = 0
-        self._dead_letters = runtime_context.get_metrics_group().counter(DEAD_LETTER_COUNTER)
-        sys.setswitchinterval(PYTHON_SWITCH_S)
-        self._stage.open()
-        log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
+        self._begin(runtime_context)
 
     def close(self) -> None:
         """Let the stage release what it holds."""
@@ -59,11 +46,11 @@ class BatchShell(KeyedProcessFunction):
         held = self._of(ctx.get_current_key())
         piece, out = self._stage.take(value[3], Input(value[0], value[1], value[2], ctx.timestamp()))
         if piece is not None:
-            if not held.stored:
+            if not held.is_stored:
                 ctx.timer_service().register_processing_time_timer(self._next_tick_ms())
             self._state.add(piece)
             held.pieces.append(piece)
-            held.stored += 1
+            held.is_stored = True
             self._byte_count += len(piece)
             if self._byte_count >= self._stage.max_bytes:
                 self._write_all()
@@ -102,14 +89,8 @@ class BatchShell(KeyedProcessFunction):
         self._byte_count = 0
 
     def _clear(self, held: _Held) -> list[Output]:
-        if held.stored:
+        if held.is_stored:
             self._state.clear()
-            held.stored = 0
+            held.is_stored = False
         out, held.out = held.out, []
         return out
-
-    def _rows(self, out: list[Output]) -> list[Row]:
-        letters = sum(o.topic == topics.DEAD_LETTERS for o in out)
-        if letters:
-            self._dead_letters.inc(letters)
-        return [Row(*o) for o in out]

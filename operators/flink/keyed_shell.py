@@ -6,28 +6,18 @@ record (there is no hook at a checkpoint in Python), and read once per key.
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from pyflink.common import Row
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 
-from operators.stages.stage import Input, KeyLogic, Output, Stage
-from schemas import topics
-
-log = logging.getLogger(__name__)
-
-PYTHON_SWITCH_S = 0.0005
-"""Operators of one TaskManager share Python's lock. A stage gives it up with each call to Flink; while another computes,
-it would get it back only after Python's default of 5 ms."""
+from operators.flink.stage_shell import StageShell
+from operators.stages.stage import Input, KeyLogic, Stage
 
 STATE_NAME = "logic"
-DEAD_LETTER_COUNTER = "sightflow_dead_letters"
 TIMER_GRAIN_MS = 1000
 HOLD_UP_MS = 1000
 """A task that was held up for longer than this since it last looked has a backlog to read first."""
@@ -44,23 +34,16 @@ class _Live:
         self.held_ms = 0  # how long the task had been held up in all, when the timer was set
 
 
-class KeyedShell(KeyedProcessFunction):
+class KeyedShell(StageShell[Stage]):
     """Input: Row(value bytes or null, partition, offset). Output: Row(topic, key, value)."""
-
-    def __init__(self, stage: Stage, build: str) -> None:
-        self._stage = stage
-        self._build = build
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Get the stage ready and the counters registered."""
         # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
         self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._live: dict[str, _Live] = {}
-        self._dead_letters = runtime_context.get_metrics_group().counter(DEAD_LETTER_COUNTER)
         self._held_up = _hold_up_meter(runtime_context)
-        sys.setswitchinterval(PYTHON_SWITCH_S)
-        self._stage.open()
-        log.info("sightflow build %s: %s ready", self._build, type(self._stage).__name__)
+        self._begin(runtime_context)
 
     def close(self) -> None:
         """Let the stage release what it holds."""
@@ -113,12 +96,6 @@ class KeyedShell(KeyedProcessFunction):
         if snapshot is not None:
             self._state.update(snapshot)
         return self._rows(out)
-
-    def _rows(self, out: list[Output]) -> list[Row]:
-        letters = sum(o.topic == topics.DEAD_LETTERS for o in out)
-        if letters:
-            self._dead_letters.inc(letters)
-        return [Row(*o) for o in out]
 
     def _load(self, key: str) -> _Live:
         logic = self._stage.logic(key)

@@ -36,7 +36,7 @@ class TrackerConfig:
 
     # Probation: two observations, `probation_s`, and up to `doubt_s` more the weaker the scores are.
     probation_s: float = 0.03
-    doubt_s: float = 0.5
+    doubt_s: float = 0.6
     tentative_gap_s: float = 0.15  # a tentative track unseen for longer is dropped
 
     # Motion: white acceleration noise per axis, heights/s^1.5; drift of the position beside it, heights/s^0.5.
@@ -77,7 +77,7 @@ class TrackerConfig:
     height_ratio_max: float = 2.0
     score_share: float = 0.1  # how much of the similarity hangs on the detection's score
     cost_unseen: float = 0.15  # per second unseen
-    cost_tentative: float = 0.05
+    cost_tentative: float = 0.1
     cost_label: float = 0.1  # other class than the track's
     floor_high: float = 0.28  # pairs below are not matched, in the first round …
     floor_weak: float = 0.45  # … and in the second

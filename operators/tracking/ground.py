@@ -35,7 +35,7 @@ def image_to_ground(pose: Pose, height_px: float = 0.0) -> F64:
     """
     k, r, t = (np.asarray(m, np.float64) for m in (pose.intrinsic, pose.rotation, pose.translation_mm))
     floor = k @ np.column_stack([r[:, 0], r[:, 1], t])  # (X mm, Y mm, 1) to pixels
-    if abs(np.linalg.det(floor)) < 1e-9 * np.linalg.norm(floor, axis=0).prod():
+    if not abs(np.linalg.det(floor)) > 1e-9 * np.linalg.norm(floor, axis=0).prod():  # true for 0 and NaN too
         raise ValueError("expected a camera outside of the floor's plane")
     height = height_px or 2.0 * k[1, 2]
     inverse = np.linalg.inv(floor) @ np.diag([height, height, 1.0])

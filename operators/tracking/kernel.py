@@ -75,12 +75,13 @@ TICK_US = 1000.0  # slack where capture times are rounded
 @kernel
 def predicted(x: Any, v: Any, pp: Any, pv: Any, vv: Any, agility: Any, drift: Any, dt: Any) -> Any:
     """Return position and variances of a 2-state filter after `dt` seconds; `agility` and `drift` in frame heights."""
-    q = agility * agility
+    q1 = agility * agility * dt
+    q2, turn = q1 * dt, dt * vv
     return (
         x + v * dt,
-        pp + dt * (2.0 * pv + dt * vv) + q * dt * dt * dt / 3.0 + drift * drift * dt,
-        pv + dt * vv + q * dt * dt / 2.0,
-        vv + q * dt,
+        pp + dt * (2.0 * pv + turn) + q2 * dt / 3.0 + drift * drift * dt,
+        pv + turn + q2 / 2.0,
+        vv + q1,
     )
 
 
@@ -92,11 +93,11 @@ def variance(error: Any, height: Any, score: Any, own_score: Any, doubt: Any) ->
 
 
 @kernel
-def corrected(x: Any, v: Any, pp: Any, pv: Any, vv: Any, z: Any, r: Any) -> Any:
-    """Return a 2-state filter after an observation `z` of variance `r`."""
-    s = pp + r
-    gain_p, gain_v, e = pp / s, pv / s, z - x
-    return x + gain_p * e, v + gain_v * e, pp * (1.0 - gain_p), pv * (1.0 - gain_p), vv - gain_v * pv
+def corrected(x: Any, v: Any, pp: Any, pv: Any, vv: Any, e: Any, s: Any) -> Any:
+    """Return a 2-state filter after an observation that is off by `e`, which was expected to have the variance `s`."""
+    gain_p, gain_v = pp / s, pv / s
+    rest = 1.0 - gain_p
+    return x + gain_p * e, v + gain_v * e, pp * rest, pv * rest, vv - gain_v * pv
 
 
 @kernel
@@ -229,11 +230,26 @@ def assign(starts: Any, columns: Any, costs: Any, alone: float, column_of: Any, 
         column_of, row_of: int64, −1 on entry; set to the matches.
     """
     n, m = column_of.shape[0], row_of.shape[0]
-    u, v, distance, row_distance = np.zeros(n), np.zeros(m), np.zeros(m), np.zeros(n)
-    before = np.zeros(m, np.int64)
-    touched, state = np.zeros(m, np.int64), np.zeros(m, np.uint8)  # 0 unknown, 1 reached, 2 settled
-    rows = np.zeros(n + 1, np.int64)
-    for s in range(n):
+    augment(
+        starts, columns, costs, alone, column_of, row_of, np.zeros(n), np.zeros(m), np.zeros(m), np.zeros(n),
+        np.zeros(m, np.int64), np.zeros(m, np.int64), np.zeros(m, np.uint8), np.zeros(n + 1, np.int64),
+    )  # fmt: skip
+
+
+@kernel
+def augment(
+    starts: Any, columns: Any, costs: Any, alone: float, column_of: Any, row_of: Any, u: Any, v: Any, distance: Any,
+    row_distance: Any, before: Any, touched: Any, state: Any, rows: Any,
+) -> None:  # fmt: skip
+    """Do what `assign` says, in arrays or lists that hold zeros.
+
+    Args:
+        u, v: potentials of rows and columns.
+        distance, before, touched, state: of columns: way to it, the row before it, columns reached in order, and
+            0 unknown, 1 reached, 2 settled.
+        row_distance, rows: of rows: way to it; rows reached in order, one place more than rows.
+    """
+    for s in range(len(column_of)):
         if starts[s] == starts[s + 1]:
             continue
         n_touched, n_rows, i, base = 0, 1, s, 0.0
@@ -430,15 +446,12 @@ def _stand(t: Any, z: Any, ground: Any, p: Any) -> None:
 @kernel
 def _round(
     tracks: Any, rows: Any, z: Any, scores: Any, labels: Any, order: Any, column_of: Any, row_of: Any, affinity: Any,
-    ground: Any, own: float, now_us: int, floor: float, p: Any,
+    ground: Any, own: float, now_us: int, widest: float, floor: float, p: Any,
 ) -> None:  # fmt: skip
     """Match `rows` (slots) with the detections in `order` (by x), and note it in `column_of` and `row_of`."""
     n, m = rows.shape[0], order.shape[0]
     if n == 0 or m == 0:
         return
-    widest = 0.0
-    for b in range(m):
-        widest = max(widest, z[order[b], 2])
     feet = np.empty((m if ground.shape[0] else 0, 6))
     for b in range(feet.shape[0]):
         feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4], feet[b, 5] = _foot(z[order[b]], ground, p)
@@ -550,13 +563,13 @@ def _correct(t: Any, z: Any, score: Any, own: float, surprise: Any, p: Any) -> N
     k = t.kalman
     for c in range(4):
         o = 5 * c
-        r = variance(p[ERROR + c], z[3], score, own, p[ERROR_DOUBT])
+        e = z[c] - np.float64(k[o])
+        s = np.float64(k[o + 2]) + variance(p[ERROR + c], z[3], score, own, p[ERROR_DOUBT])
         if t.hits >= SETTLED_HITS:
-            e = z[c] - k[o]
-            surprise[c] += min(e * e / (k[o + 2] + r), p[SURPRISE_MAX]) - 1.0
+            surprise[c] += min(e * e / s, p[SURPRISE_MAX]) - 1.0
         k[o], k[o + 1], k[o + 2], k[o + 3], k[o + 4] = corrected(
             np.float64(k[o]), np.float64(k[o + 1]), np.float64(k[o + 2]), np.float64(k[o + 3]), np.float64(k[o + 4]),
-            z[c], r,
+            e, s,
         )  # fmt: skip
 
 
@@ -651,7 +664,11 @@ def _match(
 ) -> None:  # fmt: skip
     n = order.shape[0]
     rows, some = np.empty(slots, np.int64), np.empty(n, np.int64)
-    a, b = 0, 0
+    least = min(p[SCORE_LOW], p[SCORE_HIGH], p[SCORE_NEW]) * own
+    a, b, widest = 0, 0, 0.0
+    for j in range(n):
+        if good[j] and scores[j] >= least:
+            widest = max(widest, z[j, 2])
     for i in range(slots):
         if tracks[i].status == CONFIRMED or tracks[i].status == TENTATIVE:
             rows[a] = i
@@ -661,7 +678,8 @@ def _match(
             some[b] = order[q]
             b += 1
     _round(
-        tracks, rows[:a], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, p[FLOOR_HIGH], p
+        tracks, rows[:a], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, widest,
+        p[FLOOR_HIGH], p,
     )  # fmt: skip
     left, b = 0, 0
     for q in range(a):
@@ -675,7 +693,8 @@ def _match(
             some[b] = order[q]
             b += 1
     _round(
-        tracks, rows[:left], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, p[FLOOR_WEAK], p
+        tracks, rows[:left], z, scores, labels, some[:b], column_of, row_of, affinity, ground, own, now_us, widest,
+        p[FLOOR_WEAK], p,
     )  # fmt: skip
 
 

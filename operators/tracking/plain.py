@@ -1,11 +1,16 @@
 """The step of `kernel` over whole arrays, for where there is no numba; the same bits, tested.
 
-It shares the formulas and the assignment with `kernel`, not the loops: pairs are one flat list, made by two binary
-searches, and only what has more than one candidate goes through the assignment.
+It shares the numbers and most formulas with `kernel`, not the loops. What costs here is the number of calls to numpy, so
+
+- the table's records are seen as plain numbers (`_Rows`), and coordinates lie side by side in one array;
+- all pairs of a frame are looked at once, for both rounds of the assignment;
+- only what has more than one candidate goes through the assignment, as lists;
+- what does not occur in most frames (doubles, weak pairs, births, …) is asked for first.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -24,10 +29,10 @@ from operators.tracking.table import (
     SCORE_SUM,
     SLOTS,
     TENTATIVE,
+    TRACK,
 )
 
 F64 = npt.NDArray[np.float64]
-AXES = np.arange(4)
 
 
 def _formula(function: Any) -> Any:
@@ -36,10 +41,111 @@ def _formula(function: Any) -> Any:
 
 
 predicted, variance, corrected = _formula(k.predicted), _formula(k.variance), _formula(k.corrected)
-overlap, likeness, reach = _formula(k.overlap), _formula(k.likeness), _formula(k.reach)
+reach, augment, learn = _formula(k.reach), _formula(k.augment), _formula(k.learn)
 on_ground, ground_predicted = _formula(k.on_ground), _formula(k.ground_predicted)
 ground_distance, ground_corrected = _formula(k.ground_distance), _formula(k.ground_corrected)
-assign, learn = _formula(k.assign), _formula(k.learn)
+
+
+def _places(name: str) -> tuple[int, int]:
+    """Return the first place of a field and the one behind its last among the record's numbers of the field's own size."""
+    dtype, offset = TRACK.fields[name][:2]  # type: ignore[index]
+    first = offset // dtype.base.itemsize
+    return first, first + dtype.itemsize // dtype.base.itemsize
+
+
+WORDS = TRACK.itemsize // 8
+ORDINAL, BORN_US, SEEN_US = _places("ordinal")[0], _places("born_us")[0], _places("seen_us")[0]
+KALMAN, GROUND, OBSERVED, BOX = (slice(*_places(name)) for name in ("kalman", "ground", "observed", "box"))
+SCORE, SCORE_SUM_OF, HITS = _places("score")[0], _places("score_sum")[0], _places("hits")[0]
+LABEL_WEIGHT, RIVAL_WEIGHT = _places("label_weight")[0], _places("rival_weight")[0]
+SIGHTING = slice(OBSERVED.start, SCORE + 1)  # `observed`, `box` and `score` lie side by side
+STATUS, SEEN, BORN_NOW = _places("status")[0], _places("seen")[0], _places("born_now")[0]
+LABEL, RIVAL, FIRST_LABEL = _places("label")[0], _places("rival")[0], _places("first_label")[0]
+HAS_EMBEDDING, HAS_GROUND = _places("has_embedding")[0], _places("has_ground")[0]
+
+
+class _Rows:
+    """Rows of the table as numbers of each size. `kalman`: 5 (position, velocity, pp, pv, vv) × 4 coordinates × rows."""
+
+    __slots__ = ("bytes", "counts", "floats", "kalman", "words")
+
+    def __init__(self, words: Any) -> None:
+        self.words = words
+        self.floats, self.counts, self.bytes = words.view(np.float32), words.view(np.int32), words.view(np.uint8)
+        self.kalman = self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(2, 1, 0)
+
+
+count = np.count_nonzero  # a fifth of the time of `all` and `any`
+
+
+def _one(value: float) -> F64:
+    return np.array(value)
+
+
+ZERO, HALF, ONE, TWO, MICRO = _one(0.0), _one(0.5), _one(1.0), _one(2.0), _one(1e-6)
+MIN_SIZE, IOU_MIN = _one(k.MIN_SIZE), _one(k.IOU_MIN)
+VOTE_MEMORY, VOTE_GAP = _one(k.VOTE_MEMORY), _one(k.VOTE_GAP)
+
+
+class _Numbers:
+    """The parameters: as a list of numbers, and those of the four coordinates as columns."""
+
+    def __init__(self, vector: F64) -> None:
+        self.p: list[float] = vector.tolist()
+        p = self.p
+        # Arrays of one number each: numpy takes them faster than Python's floats.
+        self.half, self.area = _one(0.5 + p[k.BUFFER]), _one(4.0 * (0.5 + p[k.BUFFER]) * (0.5 + p[k.BUFFER]))
+        weights = p[k.WEIGHT_IOU], p[k.WEIGHT_DISTANCE], p[k.WEIGHT_SHAPE]
+        self.weights = (*(_one(w) for w in weights), _one(weights[0] + weights[1] + weights[2]))
+        self.drift, self.cost_unseen = _one(p[k.DRIFT]), _one(p[k.COST_UNSEEN])
+        self.distance_half, self.distance_max = _one(p[k.DISTANCE_HALF]), _one(p[k.DISTANCE_MAX])
+        self.score_share = _one(1.0 - p[k.SCORE_SHARE]), _one(p[k.SCORE_SHARE])
+        self.height_ratio_max, self.surprise_max = _one(p[k.HEIGHT_RATIO_MAX]), _one(p[k.SURPRISE_MAX])
+        self.agility, self.start, self.error = (vector[i : i + 4, None] for i in (k.AGILITY, k.START, k.ERROR))
+        self.fade = vector[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE], None]
+        self.distance = np.array([[1.0], [1.0], [0.0], [p[k.DISTANCE_HEIGHT]]])
+        self.score_least = min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW])
+        self.floor_least = _one(min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK]))
+        # Two boxes of IoU > c have centres nearer than (1 − c)/c of either one's width, and of its height.
+        self.double_reach = _one((1.0 - vector[k.DOUBLE_IOU]) / vector[k.DOUBLE_IOU] * (1.0 + 1e-9))
+
+
+@functools.lru_cache(maxsize=16)
+def _numbers(vector: bytes) -> _Numbers:
+    with np.errstate(all="ignore"):
+        return _Numbers(np.frombuffer(vector))
+
+
+class _Frame:
+    """What a frame's functions share. `slots_of`: the rows' slots, None for all; `is_fresh`: all were seen in the last
+    frame; `has_tentative`: some may be on probation; `own`: the stream's own score."""
+
+    __slots__ = (
+        "affinity", "aspect", "dt", "ground", "has_tentative", "is_fresh", "last_us", "now_us", "numbers", "own", "p", "slots_of",
+    )  # fmt: skip
+
+    def __init__(
+        self, vector: F64, affinity: Any, ground: F64, now_us: int, last_us: int, aspect: float
+    ) -> None:  # fmt: skip
+        self.numbers = _numbers(vector.tobytes())
+        self.p, self.affinity, self.ground = self.numbers.p, affinity, ground
+        self.now_us, self.last_us, self.dt, self.aspect = now_us, last_us, (now_us - last_us) * 1e-6, aspect
+        self.own, self.is_fresh, self.has_tentative = 1.0, True, False
+        self.slots_of: Any = None
+
+
+class _Seen:
+    """Usable detections by centre x: `z` 4×M, their `variances` 4×M, scores, labels, `order` in the message."""
+
+    __slots__ = ("boxes", "labels", "order", "scores", "variances", "z")
+
+    def __init__(self, z: F64, scores: F64, labels: Any, order: Any, boxes: Any) -> None:
+        self.z, self.scores, self.labels, self.order, self.boxes = z, scores, labels, order, boxes
+        self.variances = z
+
+    def only(self, kept: Any) -> _Seen:
+        """Return those of a mask."""
+        return _Seen(self.z[:, kept], self.scores[kept], self.labels[kept], self.order[kept], self.boxes)
 
 
 def step(
@@ -47,375 +153,508 @@ def step(
     ground: Any, column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
 ) -> None:  # fmt: skip
     """Do what `kernel.step` does."""
+    frame = _Frame(p, affinity, ground, now_us, last_us, aspect)
     with np.errstate(all="ignore"):
-        _step(
-            tracks, header, stream, boxes, scores, classes, label_of, affinity, ground, column_of, now_us, last_us,
-            aspect, p,
-        )  # fmt: skip
+        _step(tracks, header, stream, boxes, scores, classes, label_of, column_of, frame)
 
 
 def _step(
-    tracks: Any, header: Any, stream: Any, boxes: Any, scores: Any, classes: Any, label_of: Any, affinity: Any,
-    ground: Any, column_of: Any, now_us: int, last_us: int, aspect: float, p: F64,
+    tracks: Any, header: Any, stream: F64, boxes: Any, scores: Any, classes: Any, label_of: Any, column_of: Any,
+    frame: _Frame,
 ) -> None:  # fmt: skip
-    slots, n = int(header[SLOTS]), len(scores)
-    dt = (now_us - last_us) * 1e-6
+    slots = int(header[SLOTS])
     if stream[NOISE] == 0.0:
         stream[NOISE:] = 1.0
-    if slots:
-        _age(tracks[:slots], stream, ground, now_us, last_us, dt, p)
-    z, good = _observe_frame(boxes, scores, aspect)
-    header[BAD_DETECTIONS] += n - int(np.count_nonzero(good))
-    own = _own_score(stream, scores, good, dt, p)
-    order = np.argsort(z[:, 0], kind="stable")
-    _leave_out_doubles(z, scores, order, good, p)
-    labels = label_of[classes]
-    row_of = np.full(n, -1, np.int64)
+    table = tracks.view(np.int64).reshape(-1, WORDS)
     column_of[:slots] = -1
-    frame = _Frame(z, scores.astype(np.float64), labels, affinity, ground, own, now_us, p)
-    if slots:
-        _match(tracks[:slots], frame, order, good, column_of, row_of, last_us)
-        _update(tracks[:slots], header, stream, frame, boxes, column_of, dt, aspect)
-    _bear(tracks, header, stream, frame, boxes, scores, column_of, (row_of < 0) & good)
+    slots_of, rows, wide = _age(table[:slots], stream, frame)
+    frame.slots_of = slots_of
+    seen = _observe(boxes, scores, classes, label_of, header, stream, frame)
+    matched, columns = _match(rows, wide, seen, frame)
+    if len(matched):
+        column_of[slots_of.take(matched) if slots_of is not None else matched] = seen.order.take(columns)
+    _update(rows, wide, matched, columns, header, stream, seen, frame)
+    if slots_of is not None and len(slots_of):
+        table[slots_of] = rows.words
+    _bear(table, header, stream, columns, column_of, seen, frame)
 
 
-class _Frame:
-    """What all of a frame's functions need."""
-
-    def __init__(
-        self, z: F64, scores: F64, labels: Any, affinity: Any, ground: F64, own: float, now_us: int, p: F64
-    ) -> None:
-        self.z, self.scores, self.labels, self.affinity, self.ground = z, scores, labels, affinity, ground
-        self.own, self.now_us, self.p = own, now_us, p
+# ---- tracks to now -----------------------------------------------------------------------------------------------
 
 
-def _age(tracks: Any, stream: F64, ground: F64, now_us: int, last_us: int, dt: float, p: F64) -> None:
-    status = tracks["status"]
-    status[status == ENDED] = FREE
-    unseen_us, in_last = now_us - tracks["seen_us"], tracks["seen_us"] == last_us
-    lives = status != FREE
-    tracks["seen"][lives] = 0
-    tracks["born_now"][lives] = 0
-    over = (unseen_us > p[k.MEMORY] * 1e6) & ~(in_last & (unseen_us <= p[k.GAP] * 1e6))
-    doubtful = (status == TENTATIVE) & (unseen_us > p[k.TENTATIVE_GAP] * 1e6) & ~in_last
-    status[lives & over & (status == CONFIRMED)] = ENDED
-    status[lives & (over | doubtful) & (status == TENTATIVE)] = FREE
-    rows = np.flatnonzero((status == CONFIRMED) | (status == TENTATIVE))
-    f = tracks["kalman"][rows].reshape(-1, 4, 5)
-    fade = 1.0 + dt * p[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE]]
-    unseen = ~in_last[rows]
-    f[unseen, :, 1] = f[unseen, :, 1] / fade
-    wide = f.astype(np.float64)
-    height = np.maximum(wide[:, 3, 0], k.MIN_SIZE)[:, None]
-    agility = p[k.AGILITY : k.AGILITY + 4] * stream[NOISE : NOISE + 4] * height
-    f[..., 0], f[..., 2], f[..., 3], f[..., 4] = predicted(
-        wide[..., 0], wide[..., 1], wide[..., 2], wide[..., 3], wide[..., 4], agility, p[k.DRIFT] * height, dt
-    )
-    tracks["kalman"][rows] = f.reshape(-1, 20)
-    if len(ground):
-        stood = rows[tracks["has_ground"][rows] == 1]
-        mps = p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
-        _keep_ground(tracks, stood, ground_predicted(_ground(tracks[stood]), mps * mps, dt))
-
-
-def _ground(t: Any) -> Any:
-    return tuple(t["ground"].astype(np.float64).T)
-
-
-def _keep_ground(tracks: Any, rows: Any, state: Any) -> None:
-    tracks["ground"][rows] = np.stack(state, axis=1)
-
-
-def _foot(z: F64, frame: _Frame) -> Any:
+def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
+    """Return the slots that live on (None: all), their rows (copied unless all), and the filters in float64."""
+    status = table.view(np.uint8)[:, STATUS]
+    codes = status.tobytes()
+    if ENDED in codes:
+        status[status == ENDED] = FREE
+        codes = status.tobytes()
+    slots_of = None
+    if FREE in codes:
+        slots_of = status.nonzero()[0]
+    rows = _Rows(table if slots_of is None else table.take(slots_of, 0))
+    if not len(rows.words):
+        return slots_of, rows, np.empty((5, 4, 0))
+    rows.bytes[:, SEEN] = 0
+    rows.bytes[:, BORN_NOW] = 0
+    seen_us = rows.words[:, SEEN_US]
+    in_last = seen_us == frame.last_us
+    frame.is_fresh, frame.has_tentative = count(in_last) == len(in_last), TENTATIVE in codes
     p = frame.p
-    return on_ground(z[:, 0], z[:, 1] + z[:, 3] / 2.0, z[:, 3], frame.ground, p[k.GROUND_X], p[k.GROUND_Y])
+    shortest_s = min(p[k.MEMORY], p[k.TENTATIVE_GAP]) if frame.has_tentative else p[k.MEMORY]
+    if frame.now_us - int(np.minimum.reduce(seen_us)) > shortest_s * 1e6:
+        lives = _drop(rows, in_last, frame)
+        if count(lives) < len(lives):
+            if slots_of is None:
+                slots_of = np.arange(len(table))
+            table[slots_of] = rows.words
+            slots_of = slots_of[lives]
+            rows, in_last = _Rows(rows.words[lives]), in_last[lives]
+    return slots_of, rows, _predict(rows, in_last, stream, frame)
 
 
-def _stand(tracks: Any, rows: Any, z: F64, frame: _Frame) -> None:
-    gx, gy, rxx, rxy, ryy, third = _foot(z, frame)
-    below = third > 0.0
-    tracks["has_ground"][rows[~below]] = 0
-    old = below & (tracks["has_ground"][rows] == 1)
-    _keep_ground(
-        tracks, rows[old],
-        ground_corrected(_ground(tracks[rows[old]]), gx[old], gy[old], rxx[old], rxy[old], ryy[old]),
-    )  # fmt: skip
-    new = below & ~old
-    o = np.zeros(int(np.count_nonzero(new)))
-    vv = o + frame.p[k.GROUND_START] * frame.p[k.GROUND_START]
-    _keep_ground(
-        tracks, rows[new], (gx[new], gy[new], o, o, rxx[new], rxy[new], o, o, ryy[new], o, o, vv, o, vv)
-    )  # fmt: skip
-    tracks["has_ground"][rows[new]] = 1
+def _drop(rows: _Rows, in_last: Any, frame: _Frame) -> Any:
+    """End or free who was unseen for too long; return who lives."""
+    p, status = frame.p, rows.bytes[:, STATUS]
+    unseen_us = frame.now_us - rows.words[:, SEEN_US]
+    over = (unseen_us > p[k.MEMORY] * 1e6) & ~(in_last & (unseen_us <= p[k.GAP] * 1e6))
+    doubtful = (unseen_us > p[k.TENTATIVE_GAP] * 1e6) & ~in_last
+    ends, goes = over & (status == CONFIRMED), (over | doubtful) & (status == TENTATIVE)
+    status[ends] = ENDED
+    status[goes] = FREE
+    return ~(ends | goes)
 
 
-def _observe_frame(boxes: Any, scores: Any, aspect: float) -> tuple[F64, npt.NDArray[np.bool_]]:
-    b = boxes.astype(np.float64).reshape(-1, 4)
-    good = (b[:, 0] >= -k.EDGE) & (b[:, 1] >= -k.EDGE) & (b[:, 2] <= 1.0 + k.EDGE) & (b[:, 3] <= 1.0 + k.EDGE)
-    good &= (b[:, 0] < b[:, 2]) & (b[:, 1] < b[:, 3]) & (scores >= 0.0) & (scores <= 1.0)
-    z = np.empty((len(b), 4))
-    z[:, 0], z[:, 1] = (b[:, 0] + b[:, 2]) / 2.0 * aspect, (b[:, 1] + b[:, 3]) / 2.0
-    z[:, 2], z[:, 3] = (b[:, 2] - b[:, 0]) * aspect, b[:, 3] - b[:, 1]
-    z[~good] = (0.0, 0.0, 1.0, 1.0)
-    return z, good
+def _predict(rows: _Rows, in_last: Any, stream: F64, frame: _Frame) -> F64:
+    """Move the filters to now."""
+    dt, f = _one(frame.dt), rows.kalman
+    wide = f.astype(np.float64, order="C")
+    height = np.maximum(wide[0, 3], MIN_SIZE)
+    if not frame.is_fresh:
+        faded = (wide[1] / (1.0 + dt * frame.numbers.fade)).astype(np.float32)
+        np.copyto(wide[1], faded, where=~in_last)
+    agility = frame.numbers.agility * stream[NOISE : NOISE + 4, None] * height
+    wide[0], wide[2], wide[3], wide[4] = predicted(*wide, agility, frame.numbers.drift * height, dt)
+    f[:] = rounded = wide.astype(np.float32)
+    if len(frame.ground):
+        stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
+        mps = frame.p[k.GROUND_AGILITY] * max(1.0, float(stream[NOISE]))
+        rows.floats[stood, GROUND] = np.stack(ground_predicted(_ground(rows, stood), mps * mps, dt), axis=1)
+    aged: F64 = rounded.astype(np.float64)
+    return aged
 
 
-def _in_order(values: F64) -> float:
-    """Add one after the other, as a loop does (`sum` of an array adds in pairs)."""
-    return float(np.cumsum(values)[-1]) if len(values) else 0.0
+def _ground(rows: _Rows, some: Any) -> Any:
+    return tuple(rows.floats[some, GROUND].astype(np.float64).T)
 
 
-def _own_score(stream: F64, scores: Any, good: Any, dt: float, p: F64) -> float:
+# ---- detections --------------------------------------------------------------------------------------------------
+
+
+def _observe(
+    boxes: Any, scores: Any, classes: Any, label_of: Any, header: Any, stream: F64, frame: _Frame
+) -> _Seen:  # fmt: skip
+    """Return the usable detections, by centre x; learn the stream's own score."""
+    numbers, n = frame.numbers, len(scores)
+    q = np.empty((7, n))  # x1, y1, x2, y2, width, height, score
+    b, size, s = q[:4], q[4:6], q[6]
+    b[:], s[:] = boxes.reshape(-1, 4).T, scores
+    np.subtract(b[2:], b[:2], out=size)
+    good = _good(q) if n else None
+    if good is not None:
+        header[BAD_DETECTIONS] += n - count(good)
+    z = np.empty((4, n))
+    np.divide(b[:2] + b[2:], TWO, out=z[:2])
+    z[2:] = size
+    z[0::2] *= frame.aspect
+    _learn_score(stream, s if good is None else s[good], frame)
+    usable = s >= numbers.score_least * frame.own
+    if good is not None:
+        usable &= good
+        z[:, ~good] = 0.0
+    order = z[0].argsort(kind="stable")
+    if count(usable) < n:
+        order = order[usable.take(order)]
+    seen = _Seen(z.take(order, 1), s.take(order), label_of.take(classes.take(order)), order, boxes)
+    seen = _without_doubles(seen, frame)
+    seen.variances = variance(numbers.error, seen.z[3], seen.scores, frame.own, frame.p[k.ERROR_DOUBT])
+    return seen
+
+
+def _good(q: F64) -> Any:
+    """Return which detections (as in `_observe`) are usable, None for all."""
+    low, high = np.minimum.reduce(q, axis=1).tolist(), np.maximum.reduce(q, axis=1).tolist()
+    # False for NaN too.
+    if (
+        low[0] >= -k.EDGE and low[1] >= -k.EDGE and high[2] <= 1.0 + k.EDGE and high[3] <= 1.0 + k.EDGE
+        and low[4] > 0.0 and low[5] > 0.0 and low[6] >= 0.0 and high[6] <= 1.0
+    ):  # fmt: skip
+        return None
+    inside = (q[:2] >= -k.EDGE).all(axis=0) & (q[2:4] <= 1.0 + k.EDGE).all(axis=0)
+    return inside & (q[4:6] > 0.0).all(axis=0) & (q[6] >= 0.0) & (q[6] <= 1.0)
+
+
+def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
+    """Fade in this frame's scores, one after the other as a loop does (`sum` of an array adds in pairs)."""
+    p, dt = frame.p, frame.dt
     fade = 1.0 / (1.0 + dt / p[k.SCORE_MEMORY])
-    s = scores[good].astype(np.float64)
-    stream[SCORE_SQUARES] = stream[SCORE_SQUARES] * fade + _in_order(s * s) * dt
-    stream[SCORE_SUM] = stream[SCORE_SUM] * fade + _in_order(s) * dt
-    mean = (stream[SCORE_SQUARES] + p[k.SCORE_EXPECTED] * k.SCORE_PRIOR) / (stream[SCORE_SUM] + k.SCORE_PRIOR)
-    return float(min(max(mean, p[k.SCORE_FLOOR]), 1.0))
+    squares = total = 0.0
+    if len(s):
+        squares, total = float(np.add.accumulate(s * s)[-1]), float(np.add.accumulate(s)[-1])
+    stream[SCORE_SQUARES] = squares = float(stream[SCORE_SQUARES]) * fade + squares * dt
+    stream[SCORE_SUM] = total = float(stream[SCORE_SUM]) * fade + total * dt
+    mean = (squares + p[k.SCORE_EXPECTED] * k.SCORE_PRIOR) / (total + k.SCORE_PRIOR)
+    frame.own = min(max(mean, p[k.SCORE_FLOOR]), 1.0)
 
 
-def _leave_out_doubles(z: F64, scores: Any, order: Any, good: Any, p: F64) -> None:
-    order = order[good[order]]
-    if len(order) < 2:
-        return
-    x, width = z[order, 0], z[order, 2]
-    last = np.searchsorted(x, x + width * (1.0 - p[k.DOUBLE_IOU]) / p[k.DOUBLE_IOU] * (1.0 + 1e-9), "right")
-    counts = last - np.arange(len(order)) - 1
-    if not counts.any():
-        return
-    a, b = _pairs(np.arange(len(order)) + 1, counts)
-    i, j = order[a], order[b]
-    zi, zj = z[i].T, z[j].T
-    found = overlap(zi[0], zi[1], zi[2], zi[3], zj[0], zj[1], zj[2], zj[3], 0.5) > p[k.DOUBLE_IOU]
-    i, j = i[found], j[found]
-    i_is_weaker = (scores[i] < scores[j]) | ((scores[i] == scores[j]) & (i > j))
-    good[np.where(i_is_weaker, i, j)] = False
+def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
+    """Leave out what a stronger one overlaps by more than `double_iou`."""
+    z, most, near = seen.z, frame.p[k.DOUBLE_IOU], frame.numbers.double_reach
+    first = np.arange(1, z.shape[1] + 1)
+    counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
+    if not count(counts):
+        return seen
+    a, b = _pairs(first, counts)
+    y = z[1]
+    close = (np.abs(y.take(a) - y.take(b)) <= near * z[3].take(a)).nonzero()[0]
+    if not len(close):
+        return seen
+    a, b = a.take(close), b.take(close)
+    both, sum_of_areas = _overlap(z.take(a, 1), z.take(b, 1), HALF, ONE)
+    found = both / (sum_of_areas - both) > most
+    if not count(found):
+        return seen
+    a, b = a[found], b[found]
+    sa, sb = seen.scores[a], seen.scores[b]
+    kept = np.ones(len(z[0]), bool)
+    kept[np.where((sa < sb) | ((sa == sb) & (seen.order[a] > seen.order[b])), a, b)] = False
+    return seen.only(kept)
 
 
 def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
     """Return (row, first[row] + 0 … counts[row] − 1) of every row, flat."""
-    a = np.repeat(np.arange(len(counts)), counts)
-    ends = np.cumsum(counts)
-    return a, np.arange(int(ends[-1])) - np.repeat(ends - counts, counts) + first[a]
+    ends = np.add.accumulate(counts)
+    a = np.arange(len(counts)).repeat(counts)
+    return a, np.arange(int(ends[-1])) + (first - ends + counts).take(a)
 
 
-def _match(
-    tracks: Any, frame: _Frame, order: Any, good: Any, column_of: Any, row_of: Any, last_us: int
+def _overlap(t: F64, z: F64, half: F64, area: F64) -> tuple[F64, F64]:
+    """Return the common area of boxes (centre and size, 4×N) that reach `half` of their size to each side, and the sum of
+    both areas (see `kernel.overlap`). `area` is 4 `half`²."""
+    reach_t, reach_z = half * t[2:], half * z[2:]
+    o = np.minimum(t[:2] + reach_t, z[:2] + reach_z) - np.maximum(t[:2] - reach_t, z[:2] - reach_z)
+    o = np.maximum(o, ZERO, out=o)
+    return o[0] * o[1], area * (t[2] * t[3] + z[2] * z[3])
+
+
+# ---- assignment --------------------------------------------------------------------------------------------------
+
+_NONE = np.empty(0, np.int64)
+
+
+def _match(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any]:
+    """Return rows (rising) and their detections."""
+    n, m = len(rows.words), len(seen.scores)
+    if not n or not m:
+        return _NONE, _NONE
+    a, b, s = _candidates(rows, wide, seen, frame)
+    p = frame.p
+    strong = seen.scores >= p[k.SCORE_HIGH] * frame.own
+    if count(strong) == m:
+        return _round(a, b, s, p[k.FLOOR_HIGH])
+    first = strong.take(b)
+    i, j = _round(a[first], b[first], s[first], p[k.FLOOR_HIGH])
+    weak = ~first & (seen.scores >= p[k.SCORE_LOW] * frame.own).take(b)
+    if not count(weak):
+        return i, j
+    free = frame.last_us - rows.words[:, SEEN_US] <= p[k.WEAK_AGE] * 1e6
+    free[i] = False
+    weak &= free.take(a)
+    if not count(weak):
+        return i, j
+    i_weak, j_weak = _round(a[weak], b[weak], s[weak], p[k.FLOOR_WEAK])
+    i, j = np.concatenate((i, i_weak)), np.concatenate((j, j_weak))
+    rising = i.argsort(kind="stable")
+    return i.take(rising), j.take(rising)
+
+
+def _round(a: Any, b: Any, s: F64, floor: float) -> tuple[Any, Any]:
+    """Return the best matches among candidate pairs, by row. A pair without rival is one: it costs less than being alone."""
+    alone = 1.0 - floor
+    costs = np.maximum(ONE - s, ZERO)
+    some = s > floor
+    if count(some) < len(s):
+        a, b, costs = a[some], b[some], costs[some]
+    if len(a) < 2 or (count(a[1:] != a[:-1]) == len(a) - 1 and len(set(b.tolist())) == len(b)):
+        sure = costs < alone
+        return (a, b) if count(sure) == len(a) else (a[sure], b[sure])
+    rivals_a, rivals_b = np.bincount(a).take(a), np.bincount(b).take(b)
+    sure = (rivals_a == 1) & (rivals_b == 1)
+    row_of, column_of = a[sure & (costs < alone)].tolist(), b[sure & (costs < alone)].tolist()
+    _solve(a[~sure].tolist(), b[~sure].tolist(), costs[~sure].tolist(), alone, row_of, column_of)
+    i, j = np.array(row_of, np.int64), np.array(column_of, np.int64)
+    rising = i.argsort()
+    return i.take(rising), j.take(rising)
+
+
+def _solve(
+    a: list[int], b: list[int], costs: list[float], alone: float, rows: list[int], columns: list[int]
 ) -> None:  # fmt: skip
-    p, own = frame.p, frame.own
-    s = frame.scores[order]
-    rows = np.flatnonzero((tracks["status"] == CONFIRMED) | (tracks["status"] == TENTATIVE))
-    strong = good[order] & (s >= p[k.SCORE_HIGH] * own)
-    _round(tracks, rows, order[strong], frame, column_of, row_of, p[k.FLOOR_HIGH])
-    weak = good[order] & (s >= p[k.SCORE_LOW] * own) & (s < p[k.SCORE_HIGH] * own)
-    if weak.any():
-        lately = last_us - tracks["seen_us"][rows] <= p[k.WEAK_AGE] * 1e6
-        _round(
-            tracks, rows[(column_of[rows] < 0) & lately], order[weak], frame, column_of, row_of, p[k.FLOOR_WEAK]
-        )  # fmt: skip
+    """Append the best matches of pairs by rising row to `rows` and `columns`."""
+    column_names = sorted(set(b))
+    number_of = {name: i for i, name in enumerate(column_names)}
+    starts = [e for e, row in enumerate(a) if not e or row != a[e - 1]]
+    n, m = len(starts), len(column_names)
+    row_names = [a[e] for e in starts]
+    column_of, row_of = [-1] * n, [-1] * m
+    augment(
+        [*starts, len(a)], [number_of[name] for name in b], costs, alone, column_of, row_of, [0.0] * n, [0.0] * m,
+        [0.0] * m, [0.0] * n, [0] * m, [0] * m, [0] * m, [0] * (n + 1),
+    )  # fmt: skip
+    for row, j in zip(row_names, column_of, strict=True):
+        if j >= 0:
+            rows.append(row)
+            columns.append(column_names[j])
 
 
-def _round(
-    tracks: Any, rows: Any, order: Any, frame: _Frame, column_of: Any, row_of: Any, floor: float
-) -> None:  # fmt: skip
-    if not len(rows) or not len(order):
-        return
-    a, b, costs = _candidates(tracks[rows], rows, order, frame, floor)
+def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any, F64]:
+    """Return row, detection and similarity of each possible pair, by row, then along x."""
+    p, z, numbers = frame.p, seen.z, frame.numbers
+    t = wide[0].copy()
+    np.maximum(t[2:], MIN_SIZE, out=t[2:])
+    far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
+    first = z[0].searchsorted(t[0] - far)
+    a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
     if not len(a):
-        return
-    mine, theirs = np.full(len(rows), -1, np.int64), np.full(len(order), -1, np.int64)
-    # A pair whose row and column have no other candidate is a match: its cost is below that of being alone.
-    sure = (np.bincount(a, minlength=len(rows))[a] == 1) & (np.bincount(b, minlength=len(order))[b] == 1)
-    mine[a[sure]], theirs[b[sure]] = b[sure], a[sure]
-    if not sure.all():
-        a, b, costs = a[~sure], b[~sure], costs[~sure]
-        some_rows, some_columns = np.unique(a), np.unique(b)
-        starts = np.append(np.searchsorted(a, some_rows), len(a))
-        column, row = np.full(len(some_rows), -1, np.int64), np.full(len(some_columns), -1, np.int64)
-        assign(
-            starts.tolist(), np.searchsorted(some_columns, b).tolist(), costs.tolist(), 1.0 - float(floor), column, row
-        )  # fmt: skip
-        found = column >= 0
-        mine[some_rows[found]] = some_columns[column[found]]
-    found = mine >= 0
-    column_of[rows[found]] = order[mine[found]]
-    row_of[order[mine[found]]] = rows[found]
-
-
-def _candidates(t: Any, rows: Any, order: Any, frame: _Frame, floor: float) -> tuple[Any, Any, Any]:
-    """Return row, column and cost of each possible pair, by row, then along x."""
-    z, p, own = frame.z, frame.p, frame.own
-    f = t["kalman"].astype(np.float64)
-    x = f[:, 0]
-    w, h = np.maximum(f[:, 10], k.MIN_SIZE), np.maximum(f[:, 15], k.MIN_SIZE)
-    zx = z[order, 0]
-    far = reach(x, f[:, 2], w, h, max(0.0, float(z[order, 2].max())), p)
-    first = np.searchsorted(zx, x - far, "left")
-    counts = np.maximum(np.searchsorted(zx, x + far, "right") - first, 0)
-    if not counts.any():
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    a, b = _pairs(first, counts)
-    j = order[b]
-    zh = z[j, 3]
-    alike = (h[a] <= p[k.HEIGHT_RATIO_MAX] * zh) & (zh <= p[k.HEIGHT_RATIO_MAX] * h[a])
-    if not alike.all():
-        a, b, j, zh = a[alike], b[alike], j[alike], zh[alike]
-    score, zt, ft = frame.scores[j], z[j].T, f[a].T
-    wa, ha = w[a], h[a]
-    dx, dy, dh = zt[0] - ft[0], zt[1] - ft[5], zh - ha
-    doubt = p[k.ERROR_DOUBT]
-    d2 = (
-        dx * dx / (ft[2] + variance(p[k.ERROR], zh, score, own, doubt))
-        + dy * dy / (ft[7] + variance(p[k.ERROR + 1], zh, score, own, doubt))
-        + p[k.DISTANCE_HEIGHT] * dh * dh / (ft[17] + variance(p[k.ERROR + 3], zh, score, own, doubt))
-    )
+        return _NONE, _NONE, np.empty(0)
+    zb, ta = z.take(b, 1), t.take(a, 1)
+    e = zb - ta
+    d2s = numbers.distance * e
+    d2s *= e
+    d2s /= wide[2].take(a, 1) + seen.variances.take(b, 1)
+    d2 = d2s[0] + d2s[1] + d2s[3]
     if len(frame.ground):
-        feet = _foot(zt.T, frame)
-        there = (t["has_ground"][a] == 1) & (feet[5] > 0.0)
-        apart = ground_distance(tuple(t["ground"].astype(np.float64)[a].T), *feet[:5])
-        height = p[k.DISTANCE_HEIGHT] * dh * dh / (ft[17] + variance(p[k.ERROR + 3], zh, score, own, doubt))
-        d2 = np.where(there, apart + height, d2)
-    iou = overlap(ft[0], ft[5], wa, ha, zt[0], zt[1], zt[2], zh, 0.5 + p[k.BUFFER])
-    cost = p[k.COST_UNSEEN] * ((frame.now_us - t["seen_us"]) * 1e-6)
-    cost = cost + np.where(t["status"] == TENTATIVE, p[k.COST_TENTATIVE], 0.0)
-    s = likeness(iou, d2, wa, ha, zt[2], zh, score, p) - cost[a]
-    s = np.where(frame.labels[j] != t["label"][a], s - p[k.COST_LABEL], s)
+        d2 = _on_ground(rows, a, zb, d2, d2s[3], frame)
+    both, sum_of_areas = _overlap(ta, zb, numbers.half, numbers.area)
+    iou = both / (sum_of_areas - both)
+    small, large = np.minimum(ta[2:], zb[2:]), np.maximum(ta[2:], zb[2:])
+    s = _likeness(iou, d2, small / large, numbers)
+    s *= (numbers.score_share[0] + numbers.score_share[1] * seen.scores).take(b)
+    _charge(s, rows, a, seen.labels.take(b), frame)
     if frame.affinity.shape[0]:
-        bonus = p[k.WEIGHT_EMBEDDING] * (frame.affinity[rows[a], j].astype(np.float64) - p[k.EMBEDDING_EVEN])
-        s = np.where(t["has_embedding"][a] == 1, s + bonus, s)
-    possible = ((d2 <= p[k.DISTANCE_MAX]) | (iou >= k.IOU_MIN)) & (s > floor)
-    return a[possible], b[possible], np.maximum(1.0 - s[possible], 0.0)
+        s = _with_looks(s, rows, a, seen.order.take(b), frame)
+    possible = (d2 <= numbers.distance_max) | (iou >= IOU_MIN)
+    possible &= large[1] <= numbers.height_ratio_max * small[1]
+    possible &= s > numbers.floor_least
+    some = possible.nonzero()[0]
+    return a.take(some), b.take(some), s.take(some)
+
+
+def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
+    """Take from similarities what time unseen, probation and another class cost."""
+    p, status, own_labels = frame.p, rows.bytes[:, STATUS], rows.bytes[:, LABEL]
+    if frame.is_fresh and not frame.has_tentative:
+        s -= p[k.COST_UNSEEN] * ((frame.now_us - frame.last_us) * 1e-6)
+    else:
+        cost = frame.numbers.cost_unseen * ((frame.now_us - rows.words[:, SEEN_US]) * MICRO)
+        if frame.has_tentative:
+            cost[status == TENTATIVE] += p[k.COST_TENTATIVE]
+        s -= cost.take(a)
+    if len(set(labels.tobytes() + own_labels.tobytes())) > 1:
+        np.subtract(s, p[k.COST_LABEL], out=s, where=labels != own_labels.take(a))
+
+
+def _likeness(iou: F64, d2: F64, ratios: F64, numbers: _Numbers) -> F64:
+    """Return the similarity before score and costs; `ratios` of widths and heights (see `kernel.likeness`)."""
+    by_iou, by_distance, by_shape, sum_of_weights = numbers.weights
+    s = by_iou * iou
+    s += by_distance * (ONE / (ONE + d2 / numbers.distance_half))
+    s += by_shape * (ratios[1] * ratios[0])
+    s /= sum_of_weights
+    return s
+
+
+def _with_looks(s: F64, rows: _Rows, a: Any, columns: Any, frame: _Frame) -> F64:
+    p, slots = frame.p, a if frame.slots_of is None else frame.slots_of[a]
+    bonus = p[k.WEIGHT_EMBEDDING] * (frame.affinity[slots, columns].astype(np.float64) - p[k.EMBEDDING_EVEN])
+    return np.where(rows.bytes[a, HAS_EMBEDDING] == 1, s + bonus, s)
+
+
+def _on_ground(rows: _Rows, a: Any, zb: F64, d2: F64, of_height: F64, frame: _Frame) -> F64:
+    """Return distances, on the ground where both stand on it."""
+    feet = _foot(zb, frame)
+    there = (rows.bytes[a, HAS_GROUND] == 1) & (feet[5] > 0.0)
+    return np.where(there, ground_distance(_ground(rows, a), *feet[:5]) + of_height, d2)
+
+
+def _foot(z: F64, frame: _Frame) -> Any:
+    return on_ground(z[0], z[1] + z[3] / 2.0, z[3], frame.ground, frame.p[k.GROUND_X], frame.p[k.GROUND_Y])
+
+
+# ---- what was seen -----------------------------------------------------------------------------------------------
 
 
 def _update(
-    tracks: Any, header: Any, stream: F64, frame: _Frame, boxes: Any, column_of: Any, dt: float, aspect: float
+    rows: _Rows, wide: F64, matched: Any, columns: Any, header: Any, stream: F64, seen: _Seen, frame: _Frame
 ) -> None:  # fmt: skip
-    lives = (tracks["status"] == CONFIRMED) | (tracks["status"] == TENTATIVE)
-    found = lives & (column_of[: len(tracks)] >= 0)
-    _foresee(tracks, np.flatnonzero(lives & ~found), aspect)
-    rows = np.flatnonzero(found)
-    surprise = np.zeros(4)
-    if len(rows):
-        columns = column_of[rows]
-        surprise = _correct(tracks, rows, columns, frame)
-        _see(tracks, rows, columns, frame, boxes)
+    n = len(rows.words)
+    if len(matched) < n:
+        unseen = np.ones(n, bool)
+        unseen[matched] = False
+        _foresee(rows, wide, unseen.nonzero()[0], frame.aspect)
+    surprise = [0.0] * 4
+    if len(matched):
+        some = rows
+        if len(matched) < n:
+            some, wide = _Rows(rows.words.take(matched, 0)), wide.take(matched, 2)
+        z = seen.z.take(columns, 1)
+        surprise = _correct(some, wide, z, seen.variances.take(columns, 1), frame)
+        _see(some, z, columns, seen, frame)
         if len(frame.ground):
-            _stand(tracks, rows, frame.z[columns], frame)
-        _confirm(tracks, rows, columns, header, frame)
-    learn(stream, surprise, dt, frame.p)
+            _stand(some, z, frame)
+        if frame.has_tentative:
+            _confirm(some, header, frame)
+        if some is not rows:
+            rows.words[matched] = some.words
+    learnt = stream.tolist()
+    learn(learnt, surprise, frame.dt, frame.p)
+    stream[:] = learnt
 
 
-def _foresee(tracks: Any, rows: Any, aspect: float) -> None:
-    if not len(rows):
+def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
+    x = wide[0].take(some, 1)
+    half = np.maximum(x[2:], MIN_SIZE) / TWO
+    box = np.concatenate((x[:2] - half, x[:2] + half))
+    box[0::2] /= aspect
+    rows.floats[some, BOX] = box.T
+
+
+def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> list[float]:
+    """Take observations into the filters; return how far off they were."""
+    f, s, e = rows.kalman, wide[2] + variances, z - wide[0]
+    f[0], f[1], f[2], f[3], f[4] = corrected(*wide, e, s)
+    surprise = np.minimum(e * e / s, frame.numbers.surprise_max) - ONE
+    settled = rows.counts[:, HITS] >= k.SETTLED_HITS
+    if count(settled) < len(settled):
+        surprise = surprise[:, settled]
+        if not surprise.shape[1]:
+            return [0.0] * 4
+    return np.add.accumulate(surprise, axis=1)[:, -1].tolist()  # type: ignore[no-any-return]
+
+
+def _see(rows: _Rows, z: F64, columns: Any, seen: _Seen, frame: _Frame) -> None:
+    scores = seen.scores.take(columns)
+    _vote(rows, scores, seen.labels.take(columns), frame)
+    rows.floats[:, OBSERVED] = z.T
+    rows.floats[:, BOX] = _clipped(seen.boxes, seen.order.take(columns))
+    rows.floats[:, SCORE] = scores
+    rows.words[:, SEEN_US] = frame.now_us
+    rows.bytes[:, SEEN] = 1
+    rows.counts[:, HITS] += 1
+
+
+def _clipped(boxes: Any, some: Any) -> Any:
+    return np.minimum(np.maximum(boxes.take(some, 0), np.float32(0.0)), np.float32(1.0))
+
+
+def _vote(rows: _Rows, scores: F64, labels: Any, frame: _Frame) -> None:
+    weights = scores * np.minimum((frame.now_us - rows.words[:, SEEN_US]) * MICRO, VOTE_GAP)
+    own = rows.bytes[:, LABEL]
+    for_it, against = rows.floats[:, LABEL_WEIGHT], rows.floats[:, RIVAL_WEIGHT]
+    agreed = np.minimum(for_it + weights, VOTE_MEMORY), np.maximum(against - HALF * weights, ZERO)
+    if labels.tobytes() == own.tobytes():
+        for_it[:], against[:] = agreed
         return
-    wide, box = tracks["kalman"][rows].astype(np.float64), tracks["box"][rows]
-    half_w, half_h = np.maximum(wide[:, 10], k.MIN_SIZE) / 2.0, np.maximum(wide[:, 15], k.MIN_SIZE) / 2.0
-    box[:, 0], box[:, 1] = (wide[:, 0] - half_w) / aspect, wide[:, 5] - half_h
-    box[:, 2], box[:, 3] = (wide[:, 0] + half_w) / aspect, wide[:, 5] + half_h
-    tracks["box"][rows] = box
+    same = labels == own
+    for_it[same], against[same] = agreed[0][same], agreed[1][same]
+    others = (~same).nonzero()[0]
+    for i, label, weight in zip(others.tolist(), labels[others].tolist(), weights[others].tolist(), strict=True):
+        _vote_for_other(rows.floats[i], rows.bytes[i], label, weight)
 
 
-def _correct(tracks: Any, rows: Any, columns: Any, frame: _Frame) -> F64:
-    p = frame.p
-    z, f = frame.z[columns], tracks["kalman"][rows].reshape(-1, 4, 5)
-    wide = f.astype(np.float64)
-    r = variance(
-        p[k.ERROR : k.ERROR + 4], z[:, 3:4], frame.scores[columns][:, None], frame.own, p[k.ERROR_DOUBT]
-    )  # fmt: skip
-    e = z - wide[..., 0]
-    surprise = np.minimum(e * e / (wide[..., 2] + r), p[k.SURPRISE_MAX]) - 1.0
-    surprise = surprise[tracks["hits"][rows] >= k.SETTLED_HITS]
-    f[..., 0], f[..., 1], f[..., 2], f[..., 3], f[..., 4] = corrected(
-        wide[..., 0], wide[..., 1], wide[..., 2], wide[..., 3], wide[..., 4], z, r
-    )
-    tracks["kalman"][rows] = f.reshape(-1, 20)
-    return np.cumsum(surprise, axis=0)[-1] if len(surprise) else np.zeros(4)
-
-
-def _see(tracks: Any, rows: Any, columns: Any, frame: _Frame, boxes: Any) -> None:
-    weights = frame.scores[columns] * np.minimum((frame.now_us - tracks["seen_us"][rows]) * 1e-6, k.VOTE_GAP)
-    tracks["observed"][rows] = frame.z[columns]
-    tracks["box"][rows] = np.minimum(np.maximum(boxes[columns], np.float32(0.0)), np.float32(1.0))
-    tracks["score"][rows] = frame.scores[columns].astype(np.float32)
-    tracks["seen_us"][rows], tracks["seen"][rows] = frame.now_us, 1
-    tracks["hits"][rows] += 1
-    labels = frame.labels[columns]
-    same = labels == tracks["label"][rows]
-    agree, w = rows[same], weights[same]
-    tracks["label_weight"][agree] = np.minimum(tracks["label_weight"][agree].astype(np.float64) + w, k.VOTE_MEMORY)
-    tracks["rival_weight"][agree] = np.maximum(tracks["rival_weight"][agree].astype(np.float64) - 0.5 * w, 0.0)
-    for i, label, weight in zip(rows[~same].tolist(), labels[~same].tolist(), weights[~same].tolist(), strict=True):
-        vote(tracks[i], label, weight)
-
-
-def vote(t: Any, label: int, weight: float) -> None:
+def _vote_for_other(floats: Any, codes: Any, label: int, weight: float) -> None:
     """Take a vote for another class than the track's (see `kernel._vote`)."""
-    if label == t["rival"]:
-        t["rival_weight"] = min(float(t["rival_weight"]) + weight, k.VOTE_MEMORY + 2.0 * k.VOTE_LEAD)
-    elif t["rival_weight"] <= weight:
-        t["rival"], t["rival_weight"] = label, weight
+    if label == codes[RIVAL]:
+        floats[RIVAL_WEIGHT] = min(float(floats[RIVAL_WEIGHT]) + weight, k.VOTE_MEMORY + 2.0 * k.VOTE_LEAD)
+    elif float(floats[RIVAL_WEIGHT]) <= weight:
+        codes[RIVAL], floats[RIVAL_WEIGHT] = label, weight
     else:
-        t["rival_weight"] = float(t["rival_weight"]) - weight
-    if float(t["rival_weight"]) > float(t["label_weight"]) + k.VOTE_LEAD:
-        label_before, weight_before = int(t["label"]), float(t["label_weight"])
-        t["label"], t["label_weight"] = int(t["rival"]), min(float(t["rival_weight"]), k.VOTE_MEMORY)
-        t["rival"], t["rival_weight"] = label_before, weight_before
+        floats[RIVAL_WEIGHT] = float(floats[RIVAL_WEIGHT]) - weight
+    if float(floats[RIVAL_WEIGHT]) > float(floats[LABEL_WEIGHT]) + k.VOTE_LEAD:
+        label_before, weight_before = int(codes[LABEL]), float(floats[LABEL_WEIGHT])
+        codes[LABEL], floats[LABEL_WEIGHT] = int(codes[RIVAL]), min(float(floats[RIVAL_WEIGHT]), k.VOTE_MEMORY)
+        codes[RIVAL], floats[RIVAL_WEIGHT] = label_before, weight_before
 
 
-def _confirm(tracks: Any, rows: Any, columns: Any, header: Any, frame: _Frame) -> None:
+def _stand(rows: _Rows, z: F64, frame: _Frame) -> None:
+    """Take the feet into the places on the ground."""
+    gx, gy, rxx, rxy, ryy, third = _foot(z, frame)
+    below, stood = third > 0.0, rows.bytes[:, HAS_GROUND] == 1
+    old, new = (below & stood).nonzero()[0], (below & ~stood).nonzero()[0]
+    moved = ground_corrected(_ground(rows, old), gx[old], gy[old], rxx[old], rxy[old], ryy[old])
+    rows.floats[old, GROUND] = np.stack(moved, axis=1)
+    o = np.zeros(len(new))
+    vv = o + frame.p[k.GROUND_START] * frame.p[k.GROUND_START]
+    fresh = (gx[new], gy[new], o, o, rxx[new], rxy[new], o, o, ryy[new], o, o, vv, o, vv)
+    rows.floats[new, GROUND] = np.stack(fresh, axis=1)
+    rows.bytes[:, HAS_GROUND] = below
+
+
+def _confirm(rows: _Rows, header: Any, frame: _Frame) -> None:
     p = frame.p
-    waiting = tracks["status"][rows] == TENTATIVE
-    if not waiting.any():
-        return
-    i = rows[waiting]
-    tracks["score_sum"][i] += frame.scores[columns[waiting]].astype(np.float32)
-    doubt = np.maximum(0.0, 1.0 - tracks["score_sum"][i].astype(np.float64) / tracks["hits"][i] / frame.own)
+    i = (rows.bytes[:, STATUS] == TENTATIVE).nonzero()[0]
+    rows.floats[i, SCORE_SUM_OF] += rows.floats[i, SCORE]
+    doubt = np.maximum(0.0, 1.0 - rows.floats[i, SCORE_SUM_OF].astype(np.float64) / rows.counts[i, HITS] / frame.own)
     needed_us = (p[k.PROBATION] + p[k.DOUBT] * doubt) * 1e6
-    i = i[frame.now_us - tracks["born_us"][i] + k.TICK_US >= needed_us]
-    tracks["status"][i], tracks["born_now"][i], tracks["first_label"][i] = CONFIRMED, 1, tracks["label"][i]
-    tracks["ordinal"][i] = header[NEXT_ORDINAL] + np.arange(len(i))
+    i = i[frame.now_us - rows.words[i, BORN_US] + k.TICK_US >= needed_us]
+    rows.bytes[i, STATUS], rows.bytes[i, BORN_NOW], rows.bytes[i, FIRST_LABEL] = CONFIRMED, 1, rows.bytes[i, LABEL]
+    rows.words[i, ORDINAL] = header[NEXT_ORDINAL] + np.arange(len(i))
     header[NEXT_ORDINAL] += len(i)
 
 
+# ---- births ------------------------------------------------------------------------------------------------------
+
+
 def _bear(
-    tracks: Any, header: Any, stream: F64, frame: _Frame, boxes: Any, scores: Any, column_of: Any, unmatched: Any
+    table: Any, header: Any, stream: F64, taken: Any, column_of: Any, seen: _Seen, frame: _Frame
 ) -> None:  # fmt: skip
+    """Make tentative tracks of what nobody took, in the order of the message, in the lowest free slots."""
     slots = int(header[SLOTS])
-    newborn = np.flatnonzero(unmatched & ~(scores < frame.p[k.SCORE_NEW] * frame.own))
+    newborn = _NONE
+    if len(taken) < len(seen.scores):
+        new = seen.scores >= frame.p[k.SCORE_NEW] * frame.own
+        new[taken] = False
+        newborn = new.nonzero()[0]
     if len(newborn):
-        free = np.flatnonzero(tracks["status"][:slots] == FREE)[: len(newborn)]
-        beyond = np.arange(slots, min(slots + len(newborn) - len(free), len(tracks)))
-        into = np.concatenate([free, beyond])
+        newborn = newborn[seen.order[newborn].argsort()]
+        free = (table.view(np.uint8)[:slots, STATUS] == FREE).nonzero()[0][: len(newborn)]
+        beyond = np.arange(slots, min(slots + len(newborn) - len(free), len(table)))
+        into = np.concatenate((free, beyond))
         header[REFUSED_BIRTHS] += len(newborn) - len(into)
         newborn = newborn[: len(into)]
-        _start(tracks, into, newborn, stream, frame, boxes, scores)
-        if len(frame.ground):
-            _stand(tracks, into, frame.z[newborn], frame)
-        column_of[into] = newborn
+        table[into] = _newborn(newborn, stream, seen, frame)
+        column_of[into] = seen.order[newborn]
         slots += len(beyond)
-    lives = np.flatnonzero(tracks["status"][:slots] != FREE)
-    header[SLOTS] = int(lives[-1]) + 1 if len(lives) else 0
+    header[SLOTS] = len(table.view(np.uint8)[:slots, STATUS].tobytes().rstrip(bytes((FREE,))))
 
 
-def _start(
-    tracks: Any, rows: Any, columns: Any, stream: F64, frame: _Frame, boxes: Any, scores: Any
-) -> None:  # fmt: skip
-    t, z, p = tracks[rows], frame.z[columns], frame.p
-    t["ordinal"], t["born_us"], t["hits"], t["status"] = -1, frame.now_us, 1, TENTATIVE
-    t["born_now"], t["first_label"] = 0, 0
-    t["label"] = t["rival"] = frame.labels[columns]
-    t["label_weight"], t["rival_weight"], t["ground"] = 0.0, 0.0, 0.0
-    t["score_sum"] = t["score"] = scores[columns]
-    t["has_embedding"], t["has_ground"], t["seen"], t["seen_us"] = 0, 0, 1, frame.now_us
-    t["observed"] = z
-    t["box"] = np.minimum(np.maximum(boxes[columns], np.float32(0.0)), np.float32(1.0))
-    height, score = z[:, 3:4], frame.scores[columns][:, None]
-    v = p[k.START : k.START + 4] * height * np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4])
-    f = np.zeros((len(rows), 4, 5), np.float32)
-    f[..., 0], f[..., 4] = z, v * v
-    f[..., 2] = variance(p[k.ERROR : k.ERROR + 4], height, score, frame.own, p[k.ERROR_DOUBT])
-    t["kalman"] = f.reshape(-1, 20)
-    tracks[rows] = t
+def _newborn(columns: Any, stream: F64, seen: _Seen, frame: _Frame) -> Any:
+    p, z = frame.p, seen.z.take(columns, 1)
+    rows = _Rows(np.zeros((len(columns), WORDS), np.int64))
+    rows.words[:, ORDINAL], rows.words[:, BORN_US], rows.words[:, SEEN_US] = -1, frame.now_us, frame.now_us
+    rows.counts[:, HITS], rows.bytes[:, STATUS], rows.bytes[:, SEEN] = 1, TENTATIVE, 1
+    rows.bytes[:, LABEL] = rows.bytes[:, RIVAL] = seen.labels.take(columns)
+    rows.floats[:, SCORE] = rows.floats[:, SCORE_SUM_OF] = seen.scores.take(columns)
+    rows.floats[:, OBSERVED] = z.T
+    rows.floats[:, BOX] = _clipped(seen.boxes, seen.order.take(columns))
+    v = frame.numbers.start * z[3] * np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4, None])
+    rows.kalman[0], rows.kalman[2], rows.kalman[4] = z, seen.variances.take(columns, 1), v * v
+    if len(frame.ground):
+        _stand(rows, z, frame)
+    return rows.words
+
+
+# ---- what others see ---------------------------------------------------------------------------------------------
 
 
 def publish(
@@ -423,29 +662,63 @@ def publish(
     states: Any, labels: Any, scores: Any, births: Any, ends: Any,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Do what `kernel.publish` does."""
-    status = tracks["status"][:slots]
-    ended = np.flatnonzero(status == ENDED)
-    rows = np.flatnonzero(status == CONFIRMED)
-    t = tracks[rows]
-    born = rows[t["born_now"] == 1]
-    b = t["box"]
-    gone = (t["seen"] == 0) & ((b[:, 2] <= 0.0) | (b[:, 3] <= 0.0) | (b[:, 0] >= 1.0) | (b[:, 1] >= 1.0))
-    if gone.any():
-        t = t[~gone]
-    n = len(t)
-    ends[: len(ended)], births[: len(born)] = ended, born
-    born_us[:n], ordinals[:n], scores[:n], labels[:n] = t["born_us"], t["ordinal"], t["score"], t["label"]
-    states[:n] = 1 - t["seen"]
-    f, o = t["kalman"].astype(np.float64), t["observed"].astype(np.float64)
-    share = np.where(t["seen"] == 1, p[k.PUBLISH_SMOOTH], 1.0)
-    for c, scale in ((0, aspect), (1, 1.0)):
-        o_centre, o_half = o[:, c], o[:, c + 2] / 2.0
-        k_centre, k_half = f[:, 5 * c], np.maximum(f[:, 5 * c + 10], k.MIN_SIZE) / 2.0
-        centre, half = o_centre + share * (k_centre - o_centre), o_half + share * (k_half - o_half)
-        boxes[:n, c] = np.maximum((centre - half) / scale, np.minimum(0.0, (o_centre - o_half) / scale))
-        boxes[:n, c + 2] = np.minimum((centre + half) / scale, np.maximum(1.0, (o_centre + o_half) / scale))
-    velocities[:n, 0], velocities[:n, 1] = f[:, 1] / aspect, f[:, 6]
-    return n, len(born), len(ended)
+    table = tracks.view(np.int64).reshape(-1, WORDS)[: int(slots)]
+    status = table.view(np.uint8)[:, STATUS]
+    codes = status.tobytes()
+    born = ended = 0
+    if ENDED in codes:
+        ended = codes.count(ENDED)
+        ends[:ended] = (status == ENDED).nonzero()[0]
+    if codes.count(CONFIRMED) < len(codes):
+        slots_of = (status == CONFIRMED).nonzero()[0]
+        table = table.take(slots_of, 0)
+    else:
+        slots_of = None
+    rows = _Rows(table)
+    if 1 in rows.bytes[:, BORN_NOW].tobytes():
+        i = rows.bytes[:, BORN_NOW].nonzero()[0]
+        born = len(i)
+        births[:born] = i if slots_of is None else slots_of.take(i)
+    share: Any
+    unseen: Any
+    share, unseen = p[k.PUBLISH_SMOOTH : k.PUBLISH_SMOOTH + 1], 0
+    if 0 in rows.bytes[:, SEEN].tobytes():
+        rows = _in_frame(rows)
+        unseen = 1 - rows.bytes[:, SEEN]
+        share = np.where(unseen, 1.0, share)
+    n = len(rows.words)
+    born_us[:n], ordinals[:n] = rows.words[:, BORN_US], rows.words[:, ORDINAL]
+    scores[:n], labels[:n] = rows.floats[:, SCORE], rows.bytes[:, LABEL]
+    states[:n] = unseen
+    both = np.empty((4, 2, n))  # centre and half size × blend and observation
+    _blend(rows, share, both)
+    edges = np.empty((2, 2, 2, n))  # x and y × low and high × blend and observation
+    np.subtract(both[:2], both[2:], out=edges[:, 0])
+    np.add(both[:2], both[2:], out=edges[:, 1])
+    edges[0] /= aspect
+    # A box sticks out of the frame only as far as its detector let it.
+    boxes[:n, :2] = np.maximum(edges[:, 0, 0], np.minimum(ZERO, edges[:, 0, 1])).T
+    boxes[:n, 2:] = np.minimum(edges[:, 1, 0], np.maximum(ONE, edges[:, 1, 1])).T
+    velocities[:n, 1] = rows.kalman[1, 1]
+    np.divide(rows.kalman[1, 0], aspect, out=velocities[:n, 0], dtype=np.float64)
+    return n, born, ended
+
+
+def _in_frame(rows: _Rows) -> _Rows:
+    """Leave out those unseen who are thought to have left the frame."""
+    b = rows.floats[:, BOX]
+    gone = (b[:, :2] >= 1.0).any(axis=1) | (b[:, 2:] <= 0.0).any(axis=1)
+    gone &= rows.bytes[:, SEEN] == 0
+    return _Rows(rows.words[~gone]) if gone.any() else rows
+
+
+def _blend(rows: _Rows, share: Any, both: F64) -> None:
+    observed = both[:, 1]
+    observed[:] = rows.floats[:, OBSERVED].T
+    observed[2:] /= TWO
+    filtered = rows.kalman[0].astype(np.float64)
+    filtered[2:] = np.maximum(filtered[2:], MIN_SIZE) / TWO
+    np.add(observed, share * (filtered - observed), out=both[:, 0])
 
 
 def end_all(tracks: Any, header: Any) -> None:

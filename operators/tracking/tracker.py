@@ -167,7 +167,9 @@ class Tracker:
         vectors = self._vectors(embeddings, model)
         if vectors is None or self._gallery is None:
             return NO_AFFINITY, None
-        return (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2), vectors
+        affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
+        affinity[:, ~vectors.any(axis=1)] = self.config.embedding_even  # no appearance says neither yes nor no
+        return affinity, vectors
 
     def _vectors(self, embeddings: npt.NDArray[Any], model: str) -> npt.NDArray[np.float32] | None:
         """Return embeddings as `_whole` does, or None where they cannot be used."""

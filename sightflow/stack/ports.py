@@ -38,8 +38,13 @@ class Ports:
         Raises:
             CheckFailed: a variable holds something that is no port.
         """
+        return Ports(**Ports.named())
+
+    @staticmethod
+    def named() -> dict[str, int]:
+        """Return the ports that `$SIGHTFLOW_<NAME>_PORT` names. Raises CheckFailed as `default` does."""
         named = {field.name: _from_environment(field.name) for field in fields(Ports)}
-        return Ports(**{name: port for name, port in named.items() if port is not None})
+        return {name: port for name, port in named.items() if port is not None}
 
     @staticmethod
     def free() -> Ports:
@@ -64,7 +69,7 @@ def _from_environment(name: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not text.isdigit() or not 1 <= int(text) <= 65_535:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5) or not 1 <= int(text) <= 65_535:
         what = f"{variable} must be a port from 1 to 65535, found {text!r}"
         raise CheckFailed(what, f"unset {variable}, or correct it")
     return int(text)

@@ -24,7 +24,7 @@ from sightflow.stack import flink_conf, influx, kafka, leftovers, services
 from sightflow.stack.flink_rest import FlinkRest
 from sightflow.stack.influx import InfluxTarget
 from sightflow.stack.jobs import JobSubmission, submit_job
-from sightflow.stack.ports import HOST, Ports, require_free
+from sightflow.stack.ports import HOST, Ports, environment_name, require_free
 from sightflow.stack.services import Service, Site
 from sightflow.stack.supervisor import Program, Supervisor
 
@@ -69,7 +69,7 @@ class Stack:
     Args:
         run_dir: holds everything of this stack: data, logs, socket, secrets. Two stacks need two folders.
         ports: None takes those of the stack that runs there, else the default ones.
-        taskmanagers: how many to run, one slot each.
+        taskmanagers: how many to run, one slot each; None takes as many as the stack that runs there, else one.
         flink_options: Flink options that win over flink-conf/config.yaml.
         cameras: what the RTSP server plays: name in the URL → H.264 file.
         local: where the installed parts are; None finds them.
@@ -80,7 +80,7 @@ class Stack:
         run_dir: Path,
         ports: Ports | None = None,
         *,
-        taskmanagers: int = 1,
+        taskmanagers: int | None = None,
         flink_options: Mapping[str, str] | None = None,
         cameras: Mapping[str, Path] | None = None,
         local: Local | None = None,
@@ -90,7 +90,9 @@ class Stack:
         self.supervisor = Supervisor(self.run_dir)
         remembered = self._remembered() if ports is None else {}
         self.ports = ports or (Ports(**remembered["ports"]) if remembered else Ports.default())
-        self._taskmanagers = int(remembered.get("taskmanagers", taskmanagers))
+        self._has_own_ports = ports is not None
+        self._wanted_taskmanagers = taskmanagers
+        self._taskmanagers = taskmanagers or int(remembered.get("taskmanagers", 1))
         self._flink_options = dict(flink_options or {})
         self._cameras = dict(cameras) if cameras else {"path-east": self.local.footage}
         self._added: dict[str, Service] = {}
@@ -136,7 +138,7 @@ class Stack:
         """Start services and wait until each answers; those that run already are not started again.
 
         What a crash left behind is cleaned away first. If anything fails, or the user interrupts, whatever this call
-        started is stopped again.
+        started is stopped again. A stack that runs takes more TaskManagers, but neither fewer nor other ports.
 
         Args:
             wanted: names; None starts `default_services()`.
@@ -153,6 +155,8 @@ class Stack:
             fresh = not self.supervisor.alive()
             if fresh:
                 self._clean_after_crash(shown)
+            else:
+                self._refuse_changes()
             missing = [service for service in chosen if not self._runs(service.name)]
             self._check(missing)
             started: list[str] = []
@@ -166,6 +170,8 @@ class Stack:
                     shown.drop(f"wait for {service.name}")
                 self._undo(fresh, started, shown)
                 raise
+            if not fresh:
+                self._write_memory(self._remembered() | {"taskmanagers": self._taskmanagers})
 
     def down(self, progress: Progress | None = None, wipe: bool = False) -> None:
         """Stop every process of the stack, by its supervisor or without it.
@@ -379,9 +385,11 @@ class Stack:
         kafka.write_config(self.run_dir / "kafka-conf", self.run_dir / "kafka", self.ports)
         python = self.local.venv / "bin" / "python"
         flink_conf.write_local(self.run_dir, self.ports, python, self._flink_options)
-        memory = {"ports": self.ports.as_dict(), "taskmanagers": self._taskmanagers}
-        self._memory_file.write_text(json.dumps(memory))
+        self._write_memory({"ports": self.ports.as_dict(), "taskmanagers": self._taskmanagers})
         self._write_shell_settings()
+
+    def _write_memory(self, memory: dict[str, Any]) -> None:
+        self._memory_file.write_text(json.dumps(memory))
 
     def _write_shell_settings(self) -> None:
         """Write env.sh, so that plain `flink` commands reach this stack from any shell."""
@@ -411,6 +419,32 @@ class Stack:
         raise CheckFailed(
             f"no service is called {name!r}", f"known: {', '.join([*makers, services.TASKMANAGER, *self._added])}"
         )
+
+    def _refuse_changes(self) -> None:
+        """Refuse what a running stack cannot become.
+
+        Raises:
+            CheckFailed: other ports are named than those it has, or fewer TaskManagers than run.
+        """
+        has = self.ports.as_dict()
+        named = {} if self._has_own_ports else Ports.named()
+        moved = [f"{environment_name(name)}={port}" for name, port in named.items() if has[name] != port]
+        if moved:
+            names = ", ".join(f"{name} {port}" for name, port in has.items())
+            raise CheckFailed(
+                f"the stack in {self.run_dir} runs on other ports ({names}) than {', '.join(moved)}",
+                "sightflow down first, or unset these variables",
+            )
+        if self._wanted_taskmanagers is None:  # another command may have added some since this object was made
+            self._taskmanagers = int(self._remembered().get("taskmanagers", self._taskmanagers))
+            return
+        kept = services.taskmanager_names(self._taskmanagers)
+        running = sorted(str(info["name"]) for info in self._taskmanager_infos())
+        if not set(running) <= set(kept):
+            raise CheckFailed(
+                f"the stack in {self.run_dir} runs {len(running)} TaskManagers, expected at most {len(kept)}",
+                "sightflow down first, or name as many as run, or more",
+            )
 
     def _runs(self, name: str) -> bool:
         if not self.supervisor.alive():

@@ -11,16 +11,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.wire import BadMessage, DetectionFrame, decode_detections
+import msgspec
+
+from schemas.wire import BadMessage, DetectionFrame, Label, decode_detections
 from sightflow.errors import SightflowError
 from sightflow.pose_file import PoseFile, read_pose
 from sightflow.progress import Progress
 from sightflow.track import jsonl_file, mot_file, results, wire_file
+from sightflow.track.outputs import require_distinct
 from sightflow.track.render import Renderer, rendering
 from sightflow.track.source import CAMERA, SITE, BadInput, Tally, View
 from sightflow.track.stage_run import DEFAULT_TRACKER, StageRun, camera_settings, keep_class
 
-MAX_FPS = 1000.0
+MIN_FPS, MAX_FPS = 1e-3, 1000.0
 MAX_SIDE_PX = 65_536
 DEFAULT_CLASS = "person"
 _SHOW_EACH = 64  # frames between two looks at the clock
@@ -55,6 +58,10 @@ class Job:
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     a = _parser().parse_args(argv)
+    require_distinct(
+        {"--detections": a.detections, "--camera-pose": a.camera_pose, "--video": a.video},
+        {"--out": a.out, "--render": a.render},
+    )
     job = _job(a)
     kind = results.format_of(a.out, a.out_format)
     if (a.video is None) != (a.render is None):
@@ -74,9 +81,7 @@ def _track(job: Job, a: argparse.Namespace, kind: str, tally: Tally, progress: P
     """Do the work; return one line about it."""
     with progress.step(f"look through {job.detections.name}"):
         messages, total, (site, camera) = _open(job, tally)
-    settings, unused = camera_settings(camera, job.tracker, job.pose)
-    for text in unused:
-        progress.say(f"  --  {text}")
+    settings = camera_settings(camera, job.tracker, job.pose)
     with progress.step("load the camera stage"):  # compiles its kernels where that has not been done yet
         run = StageRun(site, settings, tally)
     step = "track"
@@ -88,7 +93,7 @@ def _track(job: Job, a: argparse.Namespace, kind: str, tally: Tally, progress: P
             renderer = stack.enter_context(rendering(a.video, a.render, job.view.fps))
         stack.enter_context(progress.step(step))
         begun_s = time.perf_counter()
-        for tracked in run.frames(messages):
+        for tracked in run.frames(messages, are_numbered=job.format != "wire"):
             boxes += writer.write(tracked)
             frames += 1
             if renderer is not None:
@@ -118,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fps",
         type=float,
         metavar="F",
-        help="frames per second, fractions allowed; wire messages carry their own times",
+        help="frames per second, fractions allowed; wire messages and lines with time_s carry their own times",
     )
     add("--size", metavar="WxH", help="of the frame in pixels; wire messages carry their own")
     add("--camera-pose", type=Path, metavar="FILE", help="rotation, translation in mm, intrinsic matrix")
@@ -143,20 +148,32 @@ def _parser() -> argparse.ArgumentParser:
 def _job(a: argparse.Namespace) -> Job:
     view = View(1, 1, 25.0)
     if a.format != "wire":
-        if a.fps is None or a.size is None:
+        needs_fps = a.fps is None and not (a.format == "jsonl" and jsonl_file.has_times(a.detections))
+        if needs_fps or a.size is None:
             raise SightflowError(
-                f"--format {a.format} needs --fps and --size", "add, for example: --fps 30 --size 1920x1080"
+                f"--format {a.format} needs --size, and --fps where the file has no time_s",
+                "add, for example: --fps 30 --size 1920x1080",
             )
-        view = View(*_size(a.size), _fps(a.fps))
+        view = View(*_size(a.size), view.fps if a.fps is None else _fps(a.fps))
     elif a.fps is not None:
         view = View(1, 1, _fps(a.fps))  # the rate of a rendered video
     pose = read_pose(a.camera_pose) if a.camera_pose else None
-    return Job(a.detections, a.format, view, pose, a.label, a.camera, a.tracker)
+    return Job(a.detections, a.format, view, pose, _label(a.label), a.camera, a.tracker)
+
+
+def _label(text: str) -> str:
+    """Return a class as messages may have it; the stage would refuse each frame with another."""
+    try:
+        return msgspec.convert(text, Label) if text else ""
+    except msgspec.ValidationError:
+        raise SightflowError(
+            f"--class: expected 1 to 64 characters without line breaks and other control characters, got {text[:80]!r}"
+        ) from None
 
 
 def _fps(fps: float) -> float:
-    if not 0 < fps <= MAX_FPS:  # false for NaN too
-        raise SightflowError(f"--fps: expected a number above 0, at most {MAX_FPS:g}, got {fps:g}")
+    if not MIN_FPS <= fps <= MAX_FPS:  # false for NaN too
+        raise SightflowError(f"--fps: expected a number from {MIN_FPS:g} to {MAX_FPS:g}, got {fps:g}")
     return fps
 
 
@@ -174,7 +191,7 @@ Messages = Iterator[tuple[int, bytes | DetectionFrame]]
 
 
 def _open(job: Job, tally: Tally) -> tuple[Messages, int, tuple[str, str]]:
-    """Return the messages, the number of the last frame (0: not known), and (site, camera)."""
+    """Return the messages with their numbers, the number of the last frame (0: not known), and (site, camera)."""
     label = job.only or DEFAULT_CLASS
     if job.format == "mot":
         extent = mot_file.measure(job.detections)
@@ -182,7 +199,7 @@ def _open(job: Job, tally: Tally) -> tuple[Messages, int, tuple[str, str]]:
         return enumerate(frames, 1), extent.frame_count, (SITE, CAMERA)
     if job.format == "jsonl":
         count = jsonl_file.count_frames(job.detections)
-        return enumerate(jsonl_file.read(job.detections, job.view, label, job.only, tally), 1), count, (SITE, CAMERA)
+        return jsonl_file.read(job.detections, job.view, label, job.only, tally), count, (SITE, CAMERA)
     site, camera = _first_camera(job)
     return _of_camera(job, site, camera), 0, (site, camera)
 

@@ -81,8 +81,18 @@ def count_frames(path: Path) -> int:
         return 0
 
 
-def read(path: Path, view: View, label: str, only: str, tally: Tally) -> Iterator[DetectionFrame]:
-    """Yield the frames of a file: from 1 to the last, empty ones too; with times, those that are there.
+def has_times(path: Path) -> bool:
+    """Return whether the first line has `time_s`, so that the file tells its own times."""
+    with opened(path) as file:
+        for number, text in lines(file, path, MAX_LINE_BYTES):
+            return _line(path, number, text).time_s is not None
+    return False
+
+
+def read(path: Path, view: View, label: str, only: str, tally: Tally) -> Iterator[tuple[int, DetectionFrame]]:
+    """Yield (the frame's number in the file, frame): from 1 to the last, empty ones too; with times, those that are there.
+
+    Messages are always numbered one after the other: by time, a jump in the file's numbers is no loss.
 
     Args:
         label: class of detections that name none.
@@ -93,16 +103,16 @@ def read(path: Path, view: View, label: str, only: str, tally: Tally) -> Iterato
     """
     last, last_us = 0, 0
     clock: _Clock | None = None
-    for number, frame, time_s, found in _frames(path):
+    for count, (number, frame, time_s, found) in enumerate(_frames(path), 1):
         clock = clock or _Clock(path, view, time_s)
         at_us = clock.at_us(frame, time_s, number)
         if at_us <= last_us:
             raise BadInput(path, f"line {number}", "a time_s after the frame before", f"{time_s} s", _REMEDY)
         if not clock.by_time:
             for missing in filled(path, frame, last, f"line {number}"):
-                yield empty_message(missing, view.capture_us(missing), view)
+                yield missing, empty_message(missing, view.capture_us(missing), view)
         kept = [(place, d) for place, d in found if not only or (d.label or label) == only]
-        yield _message(path, frame, at_us, kept, label, view, tally)
+        yield frame, _message(path, count if clock.by_time else frame, at_us, kept, label, view, tally)
         last, last_us = frame, at_us
 
 
@@ -156,7 +166,7 @@ def _line(path: Path, number: int, text: bytes) -> Line:
 
 
 def _message(
-    path: Path, frame: int, at_us: int, found: list[tuple[int, Detection]], label: str, view: View, tally: Tally
+    path: Path, count: int, at_us: int, found: list[tuple[int, Detection]], label: str, view: View, tally: Tally
 ) -> DetectionFrame:
     names = [d.label or label for _, d in found]
     labels = tuple(dict.fromkeys(names))
@@ -169,4 +179,4 @@ def _message(
         np.array([index[name] for name in names], np.uint8),
         np.array([place for place, _ in found], np.int64),
     )
-    return to_message(frame, at_us, rows, labels, view, tally)
+    return to_message(count, at_us, rows, labels, view, tally)

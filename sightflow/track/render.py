@@ -17,6 +17,7 @@ import numpy.typing as npt
 from schemas.wire import TrackFrame, unpack_boxes
 from sightflow.errors import SightflowError
 from sightflow.report.drawing import colour
+from sightflow.track.outputs import part_of
 
 TRAIL_S = 3.0
 _MAX_TRAIL_POINTS = 400
@@ -119,7 +120,7 @@ def rendering(video_path: Path, out: Path, fps: float) -> Iterator[Renderer]:
     import cv2
 
     video = cv2.VideoCapture(str(video_path))
-    part = out.with_name(f".{out.stem}.part.mp4")
+    part = part_of(out, ".part.mp4")
     try:
         if not video.isOpened():
             raise SightflowError(f"--video {video_path}: expected a video that OpenCV can read, got none")

@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.wire import TrackFrame, unpack_boxes
 from sightflow.errors import SightflowError
+from sightflow.track.outputs import part_of
 from sightflow.track.source import Bytes
 from sightflow.track.stage_run import Tracked
 from sightflow.track.wire_file import write_message
@@ -51,7 +52,7 @@ def writing(path: Path, kind: str, with_predicted: bool) -> Iterator[Writer]:
     Raises:
         SightflowError: it cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = part_of(path)
     try:
         with ExitStack() as stack:
             file: Bytes = stack.enter_context(part.open("wb"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -18,40 +19,31 @@ from sightflow.pose_file import PoseFile
 from sightflow.track.source import Tally
 
 DEFAULT_TRACKER = "default"
+_MAX_EXPECTED = 65_536  # frames in the stage at once: far more than it lets wait for a gap to be filled
 
 
 class Tracked(NamedTuple):
-    """What came of one frame. `number` counts a camera's frames from 1, missing ones included."""
+    """What came of one frame. `number` is the frame's in the file; of wire messages it counts from 1, missing ones included."""
 
     number: int
     message: bytes  # the TrackFrame as it would stand on the topic
     frame: TrackFrame
 
 
-def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> tuple[Camera, list[str]]:
-    """Return a camera with default settings, and what was asked for that this version's tracker cannot use.
+def camera_settings(camera: str, tracker: str, pose: PoseFile | None) -> Camera:
+    """Return a camera with default settings but for its tracker and pose.
 
     Raises:
         SightflowError: the settings know no tracker of this name.
     """
-    known = set(Camera.__struct_fields__)
-    chosen: dict[str, Any] = {"id": camera}
-    unused = []
-    if tracker != DEFAULT_TRACKER:
-        if "tracker" not in known:
-            raise SightflowError(f"--tracker: expected {DEFAULT_TRACKER!r} (there is one tracker), got {tracker!r}")
-        chosen["tracker"] = tracker
+    choices = get_args(get_type_hints(Camera)["tracker"])
+    if tracker not in choices:
+        raise SightflowError(f"--tracker: expected one of {', '.join(choices)}, got {tracker!r}")
+    chosen: dict[str, Any] = {"id": camera, "tracker": tracker}
     if pose is not None:
-        if "pose" in known:
-            chosen["pose"] = {
-                "rotation": pose.rotation.tolist(),
-                "translation_mm": pose.translation_mm.tolist(),
-                "intrinsic": pose.intrinsic.tolist(),
-            }
-        else:
-            unused.append("the camera pose is right, but the tracker does not use one yet")
+        chosen["pose"] = pose.settings
     try:
-        return msgspec.convert(chosen, Camera), unused
+        return msgspec.convert(chosen, Camera)
     except msgspec.ValidationError as error:
         raise SightflowError(f"camera {camera!r}: {error}") from error
 
@@ -66,14 +58,19 @@ class StageRun:
         self._tally = tally
         self._numbering = _Numbering()
 
-    def frames(self, messages: Iterable[tuple[int, bytes | DetectionFrame]]) -> Iterator[Tracked]:
+    def frames(
+        self, messages: Iterable[tuple[int, bytes | DetectionFrame]], are_numbered: bool = False
+    ) -> Iterator[Tracked]:
         """Yield the tracks of each frame, in the order of the stage; what it refuses is counted.
 
         Args:
-            messages: (its place in the file, for what is refused; message).
+            messages: (its place in the file, rising; message).
+            are_numbered: the place is the frame's number; without, frames are numbered by their sequence.
         """
         place = 0
         for place, message in messages:
+            if are_numbered and isinstance(message, DetectionFrame):
+                self._numbering.expect(message.boot, message.seq, place)
             raw, at_ms = (
                 (encode(message), message.capture_us // 1000) if isinstance(message, DetectionFrame)
                 else (message, _capture_ms(message))
@@ -93,12 +90,25 @@ class StageRun:
 
 
 class _Numbering:
-    """Frame numbers from 1 that rise over restarts of the agent, where its own sequence starts again at 0."""
+    """Numbers of frames that come out of the stage: those they had when they went in, else from 1 by their sequence.
+
+    By sequence they rise over restarts of the agent, where its own starts again at 0.
+    """
 
     def __init__(self) -> None:
         self._boot, self._before, self._last = 0, 0, 0
+        self._expected: deque[tuple[int, int, int]] = deque(maxlen=_MAX_EXPECTED)  # boot, seq, number
+
+    def expect(self, boot: int, seq: int, number: int) -> None:
+        """Note the number of a frame that goes in; sequences rise."""
+        self._expected.append((boot, seq, number))
 
     def number(self, boot: int, seq: int) -> int:
+        """Return the number of a frame that comes out; what went in before it and did not come out was refused."""
+        while self._expected and self._expected[0][:2] < (boot, seq):
+            self._expected.popleft()
+        if self._expected and self._expected[0][:2] == (boot, seq):
+            return self._expected.popleft()[2]
         if boot > self._boot:
             self._boot, self._before = boot, self._last
         self._last = self._before + seq + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import cast
@@ -24,6 +26,7 @@ from edge_agent.capture_time import (
     rtp_unix_us,
     unix_us,
 )
+from edge_agent.cli import main as agent_main
 from edge_agent.counts import CameraCounts
 from edge_agent.delivery import UplinkError, check_properties, read_properties
 from edge_agent.frame_message import QuietRule, make_message, pack_objects
@@ -244,6 +247,40 @@ def test_counts_add_up() -> None:
     assert counts.drops() == {"detector_busy": 3}
 
 
+# -- signals
+
+SIGNALLED = """
+import signal, sys, time
+from edge_agent.wake import Wake
+wake, count = Wake(), 0
+def on_signal(*_):
+    global count
+    count += 1
+    wake.set()
+signal.signal(signal.SIGVTALRM, on_signal)
+signal.setitimer(signal.ITIMER_VIRTUAL, 1e-3, 1e-3)
+while count < 300:
+    wake.wait(0.0)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+wake.set()
+begun = time.monotonic()
+wake.wait(60.0)
+assert time.monotonic() - begun < 30
+begun = time.monotonic()
+wake.wait(0.05)
+assert time.monotonic() - begun > 0.04
+print(count)
+"""
+
+
+def test_a_signal_wakes_the_agent_whatever_it_interrupts() -> None:
+    """`threading.Event` fails this: its `set` waits for the lock that the interrupted `wait` or `clear` holds."""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "") and int(done.stdout) >= 300
+
+
 # -- secrets and settings
 
 
@@ -252,6 +289,10 @@ def test_counts_add_up() -> None:
     [
         "rtsp://admin:s3cret@10.0.0.5:554/stream1",
         "cannot open rtsps://admin:s3cret@cam/x?y=1 (404)",
+        "rtsp://admin:ab/s3cret@cam/x",
+        "rtsp://admin:s3cret@cd@cam:99999/x",
+        "rtsp://admin:ab@s3cret@cam/x",
+        "rtsp://admin:ab?c#d/s3cret@cam/x",
         "rtsp://10.0.0.5/user=admin_password=s3cret_channel=1_stream=0.sdp",
         "rtsp://10.0.0.5/live?usr=admin&pwd=s3cret&ch=1",
         "Authorization: Basic s3cret\r\nCSeq: 2",
@@ -284,6 +325,26 @@ def test_name_and_password_leave_the_url() -> None:
 def test_what_is_no_camera_is_refused(url: str) -> None:
     with pytest.raises(SourceError):
         split_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://u:s3cret/w@host/x", "rtsp://u:ab/s3cret@host/x", "rtsp://u:s3cret@ret@127.0.0.1:99999/x",
+        "rtsp://u:ab@s3cret@127.0.0.1:99999/x", "rtsp://u:12/s3cret@host/x", "rtsp://u:12?s3cret@host/x",
+        "rtsp://u:12#s3cret@host/x", "rtsp://[u:s3cret@host/x", "http://u:s3cret@host/x", "rtsp://u:s3cret@/x",
+        "u:s3cret@host/x", "rtsp:/u:s3cret@host/x", "1://u:s3cret@host/x",
+    ],
+)  # fmt: skip
+def test_no_refusal_of_a_camera_tells_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as refused:
+        split_url(url)
+    assert "s3cret" not in str(refused.value)
+    settings = write_site(tmp_path, "{id: a, source: {url: 'rtsp://cam/1'}}")
+    for wishes in (Wishes(cameras=[url]), Wishes(cameras=[url], settings=settings)):
+        with pytest.raises(PlanError) as unplanned:
+            make_plan(wishes)
+        assert "s3cret" not in str(unplanned.value)
 
 
 @given(st.text(min_size=1, max_size=40).filter(lambda t: not set(t) & set("/?#@[]:\\%") and t.isprintable()))
@@ -342,6 +403,32 @@ def test_a_plan_that_cannot_work_is_refused_with_the_place(
     with pytest.raises(PlanError) as caught:
         make_plan(Wishes(settings=settings, cameras=wishes.cameras))
     assert says in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--fps", "-5"), ("--fps", "nan"), ("--fps", "0"), ("--fps", "inf"), ("--fps", "1e9"), ("--score-min", "nan"),
+        ("--score-min", "1.5"), ("--metrics-port", "70000"), ("--metrics-port", "-1"), ("--agent-id", "bad id"),
+        ("--agent-id", ""), ("--bootstrap-servers", ""), ("--bootstrap-servers", " "),
+        ("--bootstrap-servers", "x" * 2000),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_is_refused_in_a_sentence(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--camera", "rtsp://cam/1", "--model", "no-such-model", "--state-dir", str(tmp_path)]
+    assert agent_main([*words, f"{option}={value}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"sightflow-agent: {option}") and "xpected" in said and len(said.splitlines()) == 1
+
+
+def test_the_bounds_of_options_belong_to_them() -> None:
+    wishes = Wishes(
+        cameras=["rtsp://cam/1"], fps=240, score_min=0.0, bootstrap_servers="k:1", agent="a.b-c", metrics_port=65535
+    )
+    plan = make_plan(wishes)
+    assert (plan.cameras[0][0].sampling.target_fps, plan.agent, plan.metrics_port) == (240, "a.b-c", 65535)
 
 
 def test_properties_that_break_the_guarantee_are_refused(tmp_path: Path) -> None:

@@ -109,6 +109,59 @@ def test_a_one_class_v5_output_is_not_taken_for_one_with_suppression_inside(tmp_
     assert detector.labels == ("face",)
 
 
+def grid_output(rows_a_cell: int, columns: int) -> np.ndarray:
+    """What a head over strides 8, 16 and 32 puts out where nothing is: centres of the cells, small scores."""
+    cells = [
+        [(x + 0.5) * stride, (y + 0.5) * stride, stride, stride]
+        for stride in (8, 16, 32)
+        for y in range(SIDE_PX // stride)
+        for x in range(SIDE_PX // stride)
+        for _ in range(rows_a_cell)
+    ]
+    output = np.full((1, len(cells), columns), 1e-3, np.float32)
+    output[0, :, :4] = cells
+    return output
+
+
+def changed(output: np.ndarray, where: tuple[object, ...], value: float) -> np.ndarray:
+    output = output.copy()
+    output[where] = value
+    return output
+
+
+def raw_yolox_output() -> np.ndarray:
+    """Offsets within the cell and logarithms of sizes, several rows a cell so that only the numbers tell."""
+    output = grid_output(3, 85)
+    output[0, :, :2] = np.linspace(-0.5, 1.5, output.shape[1])[:, None]
+    output[0, :, 2:4] = np.linspace(-2, 2, output.shape[1])[:, None]
+    return output
+
+
+def test_a_v5_file_without_labels_is_taken_where_its_trial_run_looks_like_one(tmp_path):
+    detector = open_detector(Fixed([grid_output(3, 85)], {}).save(tmp_path / "m.onnx"))
+    assert (detector.manifest.decoder, len(detector.labels)) == ("yolov5", 80)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (grid_output(1, 14), "one row a cell"),  # v8, axes swapped
+        (grid_output(1, 15), "one row a cell"),  # YOLOX, decoded: it wants other colours and scale
+        (raw_yolox_output(), "boxes with numbers from -2"),
+        (changed(grid_output(3, 85), (0, slice(None), slice(0, 4)), 0.5), "centres no further than"),  # ratios
+        (changed(grid_output(3, 85), (0, 5, 4), -3.0), "scores from -3 to"),  # no sigmoid
+        (changed(grid_output(3, 85), (0, 5, 9), 4.0), "scores from 0.001 to 4"),
+        (changed(grid_output(3, 85), (0, 5, 9), np.nan), "scores from nan"),
+        (changed(grid_output(3, 85), (0, 5, 2), np.inf), "boxes with numbers"),
+        (changed(grid_output(3, 85), (0, 5, 2), 1e6), "boxes with numbers"),
+    ],
+)
+def test_what_only_has_the_shape_of_v5_needs_a_manifest(tmp_path, output, told):
+    with pytest.raises(ModelError, match=told) as refused:
+        open_detector(Fixed([output], {}).save(tmp_path / "m.onnx"))
+    assert "write a manifest" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("outputs", "metadata", "told"),
     [

@@ -149,6 +149,9 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "open bracket": (GOOD.encode() + b"x: [", "", "YAML"),
     "zero byte": (swap("yard", "ya\0rd"), "", "YAML"),
     "not text": (b"site: \xc3\x28", "", "YAML"),
+    "silence that rounds to nothing": (
+        swap("    zones:\n", "    silence_s: 1.0e-9\n    zones:\n"), "cameras[0].silence_s", ">= 0.1",
+    ),
     "empty": (b"", "", "null"),
     "a list": (b"- 1\n", "", "array"),
     "a word": (b"hello", "", "str"),

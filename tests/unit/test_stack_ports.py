@@ -24,7 +24,7 @@ def test_a_variable_moves_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Ports.default() == Ports(flink=18081)
 
 
-@pytest.mark.parametrize("text", ["0", "65536", "http", "-1", "8e3"])
+@pytest.mark.parametrize("text", ["0", "65536", "http", "-1", "8e3", "²", "٣", "9" * 5000])
 def test_a_variable_that_is_no_port_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTFLOW_KAFKA_PORT", text)
     with pytest.raises(CheckFailed, match="SIGHTFLOW_KAFKA_PORT must be a port"):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sightflow.stack import Ports, Program, Stack, leftovers
+from sightflow.errors import CheckFailed
+from sightflow.stack import Ports, Program, Stack, leftovers, services
 
 
 @pytest.fixture
@@ -90,6 +91,44 @@ def test_down_works_with_a_supervisor_that_hangs(stack: Stack) -> None:
 def test_another_process_finds_the_ports_of_a_running_stack(stack: Stack) -> None:
     stack.up(["sleeper"])
     assert Stack(stack.run_dir).ports == stack.ports
+
+
+def taskmanagers(made: Stack, count: int) -> Stack:
+    """The same stack as another command finds it, which asks for so many TaskManagers; they are stand-ins that sleep."""
+    other = Stack(made.run_dir, taskmanagers=count)
+    for name in services.taskmanager_names(count):
+        other.add_program(Program(name, ("sleep", "600")))
+    return other
+
+
+def test_a_running_stack_takes_more_taskmanagers_but_not_fewer(stack: Stack) -> None:
+    stack.up(["sleeper"])
+    for count in (1, 3):
+        other = taskmanagers(stack, count)
+        names = [name for name in other.default_services() if name.startswith(services.TASKMANAGER)]
+        assert len(names) == count
+        other.up(names)
+        assert len([s for s in other.status() if s.name in names and s.pid]) == count
+        assert Stack(stack.run_dir).default_services() == other.default_services()
+    with pytest.raises(CheckFailed, match="runs 3 TaskManagers, expected at most 2") as refused:
+        taskmanagers(stack, 2).up(["flink-taskmanager"])
+    assert "sightflow down first" in refused.value.text()
+    stack.start("sleeper")  # knows of one TaskManager only, and asks for none
+    assert len(Stack(stack.run_dir).default_services()) == len(other.default_services())
+    assert Stack(stack.run_dir).ports == stack.ports
+
+
+def test_a_running_stack_is_not_moved_to_other_ports(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.up(["sleeper"])
+    monkeypatch.setenv("SIGHTFLOW_KAFKA_PORT", str(stack.ports.kafka))
+    same = Stack(stack.run_dir)
+    same.add_program(Program("sleeper", ("sleep", "600")))
+    same.up(["sleeper"])
+    monkeypatch.setenv("SIGHTFLOW_FLINK_PORT", "8082")
+    with pytest.raises(CheckFailed, match="than SIGHTFLOW_FLINK_PORT=8082") as refused:
+        Stack(stack.run_dir).up()
+    assert "sightflow down first" in refused.value.text()
+    assert Stack(stack.run_dir).status()  # asking is no change
 
 
 def test_wipe_forgets_everything(stack: Stack) -> None:

@@ -222,13 +222,17 @@ def test_what_is_no_such_file_is_refused_by_line(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"--fps": "0"}, "--fps: expected a number above 0"),
-        ({"--fps": "nan"}, "--fps: expected a number above 0"),
+        ({"--fps": "0"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "1e-300"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "1e300"}, "--fps: expected a number from 0.001 to 1000"),
+        ({"--fps": "nan"}, "--fps: expected a number from 0.001 to 1000"),
         ({"--size": "1920"}, "--size: expected WIDTHxHEIGHT"),
         ({"--size": "0x10"}, "--size: expected WIDTHxHEIGHT"),
         ({"--out": "x.json"}, "name the format: --out-format"),
         ({"--detections": "nowhere.txt"}, "nowhere.txt: expected a file that can be read, got No such file"),
-        ({"--tracker": "magic"}, "magic"),
+        ({"--tracker": "magic"}, "--tracker: expected one of default, sort, got 'magic'"),
+        ({"--class": "x" * 65}, "--class: expected 1 to 64 characters"),
+        ({"--class": "per\nson"}, "--class: expected 1 to 64 characters without line breaks"),
         ({"--render": "x.mp4"}, "--video and --render go together"),
         ({"--camera-pose": "nowhere.txt"}, "the camera pose nowhere.txt cannot be read"),
     ],
@@ -242,6 +246,65 @@ def test_wrong_arguments_are_explained(
     } | change  # fmt: skip
     assert cli.main(["track", *(word for pair in words.items() for word in pair)]) == 1
     assert said in capsys.readouterr().err
+
+
+def names_one_file(folder: Path, how: str) -> dict[str, str]:
+    """Options that would write over an input, or two results to one file."""
+    source, video = folder / "in.txt", folder / "in.mp4"
+    (folder / "soft").symlink_to(source)
+    (folder / "hard").hardlink_to(source)
+    (folder / "folder").symlink_to(folder)
+    (folder / "dangling.mp4").symlink_to(folder / "both.txt")
+    return {
+        "out is in": {"--out": str(source)},
+        "out is in by a soft link": {"--out": str(folder / "soft")},
+        "out is in by a hard link": {"--out": str(folder / "hard")},
+        "out is in by another way": {"--out": str(folder / "folder" / "in.txt")},
+        "out is the video": {"--out": str(video), "--video": str(video), "--render": str(folder / "o.mp4")},
+        "render is the video": {"--video": str(video), "--render": str(video)},
+        "render is in": {"--video": str(video), "--render": str(source)},
+        "both results": {"--out": str(folder / "both.txt"), "--video": str(video), "--render": str(folder / "folder" / "both.txt")},
+        "both results, dangling": {"--out": str(folder / "both.txt"), "--video": str(video), "--render": str(folder / "dangling.mp4")},
+        "in is the part of out": {"--detections": str(folder / ".x.txt.part"), "--out": str(folder / "x.txt")},
+        "out is the pose": {"--camera-pose": str(source), "--out": str(source), "--detections": str(video)},
+    }[how]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "out is in", "out is in by a soft link", "out is in by a hard link", "out is in by another way",
+        "out is the video", "render is the video", "render is in", "both results", "both results, dangling",
+        "in is the part of out", "out is the pose",
+    ],
+)  # fmt: skip
+def test_no_input_is_written_over(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = mot(walkers())
+    for name in ("in.txt", "in.mp4", ".x.txt.part"):
+        _written(tmp_path / name, text)
+    (tmp_path / "in.mp4").chmod(0o400)
+    named = names_one_file(tmp_path, how)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    words = {
+        "--detections": str(tmp_path / "in.txt"), "--format": "mot", "--fps": "10", "--size": "100x100",
+        "--out": str(tmp_path / "o.txt"), "--out-format": "mot",
+    } | named  # fmt: skip
+    assert cli.main(["track", *(word for pair in words.items() for word in pair)]) == 1
+    assert "is also the file of --" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    assert all((tmp_path / name).read_text() == text for name in ("in.txt", "in.mp4", ".x.txt.part"))
+
+
+@pytest.mark.parametrize("out", [".", "..", "/", "", "folder"])
+def test_a_folder_is_no_result(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    _written(tmp_path / "in.txt", mot(walkers()))
+    words = ["track", "--detections", "in.txt", "--format", "mot", "--fps", "10", "--size", "100x100"]
+    assert cli.main([*words, "--out", out, "--out-format", "mot"]) == 1
+    assert "expected the name of a file, got a folder" in capsys.readouterr().err
 
 
 def test_an_empty_file_gives_an_empty_result(tmp_path: Path) -> None:
@@ -300,6 +363,43 @@ def test_times_in_the_file_replace_the_rate(tmp_path: Path) -> None:
     )
     found = frames_of(track(tmp_path, text, form="jsonl", out="out.wire"))
     assert [f.capture_us for f in found] == [EPOCH_US + round((t - times[0]) * 1e6) for t in times]
+
+
+def test_with_times_frame_numbers_may_jump_and_no_rate_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = walkers()
+    numbers = [n + 1000 * (n > 5) + 10**9 * (n > 20) for n in range(1, FRAMES + 1)]
+    frames = [
+        {"frame": number, "time_s": 7 + n * n / 900, "detections": [{"box": r[1:5], "score": r[5]} for r in rows if r[0] == n]}
+        for n, number in enumerate(numbers, 1)
+    ]  # fmt: skip
+    source = _written(tmp_path / "in.jsonl", "\n".join(map(json.dumps, frames)))
+    words = ["track", "--detections", str(source), "--format", "jsonl", "--size", f"{WIDTH}x{HEIGHT}"]
+    assert cli.main([*words, "--out", str(tmp_path / "out.txt")]) == 0
+    assert "refused" not in capsys.readouterr().err
+    found = rows_of(tmp_path / "out.txt")
+    assert sorted({int(row[0]) for row in found})[-20:] == numbers[-20:]
+    assert {int(row[1]) for row in found} == {1, 2}
+    assert cli.main([*words, "--out", str(tmp_path / "out.wire")]) == 0
+    assert [f.seq for f in frames_of(tmp_path / "out.wire")] == list(range(FRAMES))
+
+
+def test_without_times_a_rate_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = _written(tmp_path / "in.jsonl", as_jsonl(walkers()))
+    words = [
+        "track",
+        "--detections",
+        str(source),
+        "--format",
+        "jsonl",
+        "--size",
+        "9x9",
+        "--out",
+        str(tmp_path / "o.txt"),
+    ]
+    assert cli.main(words) == 1
+    assert "--fps where the file has no time_s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -402,6 +502,13 @@ def test_a_pose_projects_the_world_to_pixels(tmp_path: Path) -> None:
         ("1 0 0\n", "1 0 x\n", "line 2: expected a number, got 'x'"),
         ("1 0 0\n", "2 0 0\n", "expected a rotation"),
         ("1000 0 500", "-1 0 500", "positive focal lengths"),
+        (
+            "0 1000 250",
+            "0 1000 -250",
+            "intrinsic: expected [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with fx, fy, cy > 0",
+        ),
+        ("1000 0 500", "1e300 0 500", "expected finite numbers up to 1e+09"),
+        ("0 1000 3000", "0 0 0", "expected a camera at least 10 mm above the floor"),
         ("RotationMatrices\n", "", "line 1: expected the name of a section"),
         ("IntrinsicMatrix", "TranslationVectors", "comes twice"),
     ],

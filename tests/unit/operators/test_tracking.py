@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from operators.compiled import COMPILED
 from operators.tracking import CONFIRMED, SORT, TENTATIVE, Scratch, Tracker, TrackerConfig, tracker_config
+from operators.tracking.ground import image_to_ground
 from operators.tracking.kernel import assign
 from simulator.crowd import CrowdScene
 from simulator.scene import FrameClock
@@ -378,6 +379,25 @@ def test_embeddings_tell_apart_who_stand_where_the_other_was() -> None:
     assert kept[True] == [(False, 1), (True, 0)]
 
 
+@pytest.mark.parametrize("missing", [0.0, np.nan])
+def test_a_detection_without_an_embedding_is_as_near_as_if_there_were_none(missing: float) -> None:
+    published = []
+    for rows_come in (True, False):
+        run, rng, seen = Run(), np.random.default_rng(3), []
+        for k in range(40):
+            run.now_us += 500_000
+            boxes, scores, classes = _arrays([walker(k), walker(k, 0.7)])
+            boxes += rng.normal(0, 0.008, boxes.shape).astype(np.float32)
+            vectors = np.eye(2, 8, dtype=np.float16) if k < 8 else np.full((2, 8), missing, np.float16)
+            run.tracker.step(
+                boxes, scores, classes, LABELS, run.now_us, ASPECT, vectors if k < 8 or rows_come else None, "a"
+            )
+            seen.append([(s.ordinal, tuple(s.box)) for s in run.published()])
+        published.append(seen)
+    assert published[0] == published[1]
+    assert published[0][-1]
+
+
 def test_embeddings_of_another_model_are_not_compared() -> None:
     run = Run()
     for k in range(20):
@@ -405,6 +425,15 @@ def test_with_a_pose_speed_is_in_metres_and_has_an_uncertainty() -> None:
     assert t["ground"][:2] == pytest.approx([10.0, -2.0 + 1.4 * 59 / 20], abs=0.05)
     assert t["ground"][2:4] == pytest.approx([0.0, 1.4], abs=0.1)
     assert 0 < t["ground"][11] < 1 and 0 < t["ground"][13] < 1
+
+
+@pytest.mark.parametrize("height_mm", [0.0, float("nan")])
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, of the determinant of NaN
+def test_a_pose_from_which_the_floor_is_a_line_is_refused(height_mm: float) -> None:
+    pose = StreetPose()
+    pose.translation_mm = (0.0, height_mm, 0.0)
+    with pytest.raises(ValueError, match="outside of the floor's plane"):
+        image_to_ground(pose)
 
 
 def test_a_tracker_is_chosen_by_name() -> None:
