@@ -1,4 +1,5 @@
-"""Job: detections ─▶ camera stage ─▶ tracks, events, alerts, figures, dead-letters.
+"""Job: detections ─▶ camera stage ─▶ tracks, events, alerts, figures, settings-acks, dead-letters.
+          settings ─▶
 
 flink run -d -py jobs/camera_stage.py --settings sites/demo.yaml --bootstrap-servers 127.0.0.1:9092
 """
@@ -9,19 +10,20 @@ from pyflink.datastream import DataStream
 
 from jobs import options
 from operators.flink.streams import Streams
-from operators.stages.camera_stage import CameraStage
 from operators.stages.empty_stage import EmptyStage
-from operators.stages.stage import Stage
+from operators.stages.live_camera import LiveCameraStage
+from operators.stages.stage import LiveStage
 from schemas import topics
 
-OUTPUTS = [topics.TRACKS, topics.EVENTS, topics.ALERTS, topics.DEAD_LETTERS]
+OUTPUTS = [topics.TRACKS, topics.EVENTS, topics.ALERTS, topics.SETTINGS_ACKS, topics.DEAD_LETTERS]
 
 
 def build(streams: Streams, o: options.Options) -> DataStream:
     """Return the camera stage's rows."""
     detections = streams.from_topic(topics.DETECTIONS, uid="detections")
-    stage: Stage = EmptyStage() if o.empty else CameraStage(o.sites)
-    return streams.through(detections, stage, uid="camera")
+    settings = streams.settings(topics.SETTINGS, uid="settings")
+    stage: LiveStage = EmptyStage() if o.empty else LiveCameraStage(o.sites)
+    return streams.through_live(detections, settings, topics.SETTINGS, stage, uid="camera")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Job: the whole suite in one graph, without Kafka between the stages.
 
-    detections ─▶ camera stage ─┬─▶ tracks, events, alerts, dead-letters
-                                └─ figures ─▶ InfluxDB stage ─▶ InfluxDB
+    detections ─▶ camera stage ─┬─▶ tracks, events, alerts, settings-acks, dead-letters
+    settings   ─▶               └─ figures ─▶ InfluxDB stage ─▶ InfluxDB
                                                    └─▶ dead-letters
 
     flink run -d -py jobs/suite.py --settings sites/demo.yaml --bootstrap-servers 127.0.0.1:9092 \\

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -242,15 +243,19 @@ def parse_settings(raw: bytes, source: str = "settings") -> SiteSettings:
     return settings
 
 
-def check_settings(settings: SiteSettings, source: str = "settings") -> None:
-    """Check what types cannot say: names that must exist or differ, shapes that must make sense."""
+def check_settings(settings: SiteSettings, source: str = "settings", known: Container[Camera] = frozenset()) -> None:
+    """Check what types cannot say: names that must exist or differ, shapes that must make sense.
+
+    Cameras in `known` have been checked before. Raises SettingsError.
+    """
     try:
         ZoneInfo(settings.timezone)
     except (KeyError, ValueError, OSError):
         raise SettingsError(source, "timezone", f"unknown IANA time zone {settings.timezone!r}") from None
     _check_distinct(source, "cameras", [c.id for c in settings.cameras])
     for i, camera in enumerate(settings.cameras):
-        _check_camera(source, f"cameras[{i}]", camera)
+        if camera not in known:
+            _check_camera(source, f"cameras[{i}]", camera)
 
 
 def _check_camera(source: str, path: str, camera: Camera) -> None:
@@ -263,12 +268,22 @@ def _check_camera(source: str, path: str, camera: Camera) -> None:
         _check_polygon(source, f"{path}.zones[{i}].polygon", zone.polygon)
     for i, wire in enumerate(camera.tripwires):
         _check_points(source, f"{path}.tripwires[{i}].points", wire.points)
+    for kind, places in (("zones", camera.zones), ("tripwires", camera.tripwires)):
+        for i, place in enumerate(places):
+            _check_classes(source, f"{path}.{kind}[{i}].classes", place.classes, camera.detector.classes)
     zones = {z.id for z in camera.zones}
     for i, rule in enumerate(camera.rules):
         if rule.zone not in zones:
             raise SettingsError(
                 source, f"{path}.rules[{i}].zone", f"no zone {rule.zone!r} in this camera (has: {sorted(zones)})"
             )
+
+
+def _check_classes(source: str, path: str, classes: tuple[str, ...], sent: tuple[str, ...]) -> None:
+    """Where the detector is told which classes to send, no other can ever come."""
+    for i, label in enumerate(classes):
+        if sent and label not in sent:
+            raise SettingsError(source, f"{path}[{i}]", f"unknown class {label!r}: the detector sends {sorted(sent)}")
 
 
 def _check_pose(source: str, path: str, pose: Pose) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyflink.common import Duration, WatermarkStrategy
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
+from pyflink.datastream.state import MapStateDescriptor
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
 
 from operators.flink.batch_shell import BatchShell
 from operators.flink.keyed_shell import KeyedShell
-from operators.stages.stage import BatchStage, Stage
+from operators.flink.live_shell import LiveShell
+from operators.stages.stage import BatchStage, LiveStage, Stage
 
 OUTPUT = Types.ROW([Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
 """Rows between operators: (topic, key, value)."""
@@ -25,6 +28,7 @@ _RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LON
 _KEYED = Types.ROW([Types.STRING(), _RECORD, Types.INSTANT()])
 _SHARDED_RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG(), Types.STRING()])
 _SHARDED = Types.ROW([Types.STRING(), _SHARDED_RECORD, Types.INSTANT()])
+_SETTINGS = Types.ROW([Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG()])
 _SHARD = "SUBSTRING(MD5(COALESCE(k, '')), 1, 1)"
 
 
@@ -87,6 +91,35 @@ class Streams:
         )
         return self._keyed(table, "v, part, off", "ts", sharded, uid)
 
+    def settings(self, topic: str, uid: str) -> DataStream:
+        """Read a topic of settings from its beginning, as (key, value, partition, offset).
+
+        It is always idle to watermarks: event time must not wait for the next change of settings.
+        """
+        table = f"source_{uid}".replace("-", "_")
+        options = {
+            "connector": "kafka",
+            "topic": topic,
+            "properties.bootstrap.servers": self.config.bootstrap_servers,
+            "properties.group.id": self.config.group_id,
+            "properties.fetch.max.wait.ms": "100",
+            "scan.startup.mode": "earliest-offset",
+            "key.format": "raw",
+            "key.fields": "k",
+            "value.format": "raw",
+            "value.fields-include": "EXCEPT_KEY",
+            **self._properties(),
+        }
+        self.tables.execute_sql(
+            f"CREATE TEMPORARY TABLE {table} (k STRING, v BYTES, part INT METADATA FROM 'partition' VIRTUAL,"
+            f" off BIGINT METADATA FROM 'offset' VIRTUAL) WITH ({_sql(options)})"
+        )
+        query = self.tables.sql_query(f"SELECT COALESCE(k, ''), v, part, off FROM {table}")
+        stream = self.tables.to_append_stream(query, _SETTINGS)
+        _name_all(stream, uid)
+        idle = WatermarkStrategy.no_watermarks().with_idleness(Duration.of_millis(1))
+        return stream.assign_timestamps_and_watermarks(idle).uid(f"{uid}-idle").name(f"{uid}-idle")
+
     def from_rows(self, rows: DataStream, topic: str, uid: str, sharded: bool = False) -> DataStream:
         """Take the rows of one topic straight from another stage, in the shape of `from_topic`; no Kafka between."""
         table = self.tables.from_data_stream(rows).alias("topic", "k", "v")
@@ -107,6 +140,14 @@ class Streams:
     def through(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
         """Send a stream through a stage, by key; return its rows (topic, key, value)."""
         return _key_by(stream, _RECORD).process(KeyedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+
+    def through_live(
+        self, stream: DataStream, settings: DataStream, topic: str, stage: LiveStage, uid: str
+    ) -> DataStream:
+        """Send a stream through a stage, by key, with the settings of `topic` going to every subtask; return its rows."""
+        shell = LiveShell(stage, self.build, self.config.bootstrap_servers, topic, self.config.properties)
+        everywhere = settings.broadcast(MapStateDescriptor("unused", Types.STRING(), Types.STRING()))
+        return _key_by(stream, _RECORD).connect(everywhere).process(shell, OUTPUT).uid(uid).name(uid)
 
     def through_batches(self, sharded: DataStream, stage: BatchStage, uid: str) -> DataStream:
         """Send a sharded stream through a stage that takes many records at once; return its rows."""

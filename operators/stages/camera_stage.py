@@ -71,6 +71,7 @@ class _State(Struct, array_like=True):
     alerts: bytes
     lost: bool
     counted: tuple[int, int]
+    settings: str | None = None
 
 
 _state_encoder = msgspec.msgpack.Encoder()
@@ -157,12 +158,20 @@ class UnknownCamera:
         """Do nothing: the camera was once in the settings and is no more."""
 
 
+NEVER_US = 1 << 62
+
+
 class CameraLogic:
     """All of one camera."""
 
+    settings_due_us = NEVER_US
+    """Event time from which `_settings_due` is asked before a frame: here never, as nothing changes the settings."""
+    _ending = ""
+    """Why visits and tracks end that do not end by themselves."""
+
     def __init__(self, site: SiteSettings, camera: Camera, settings: str, scratch: Scratch) -> None:
         self.site, self.camera, self.settings = site.site, camera.id, settings
-        self._camera = camera
+        self._site_settings, self._camera = site, camera
         self.silence_ms = round(camera.silence_s * 1000)
         self._scratch = scratch
         config = tracker_config(camera.tracker, camera.track_memory_s)
@@ -210,8 +219,14 @@ class CameraLogic:
             self._refuse(item, out)
             return
         frame = item.frame or decode_detections(item.raw)
+        if frame.capture_us >= self.settings_due_us and not self._settings_due(frame, item, out):
+            return
         cause = Cause(self.settings, frame.model_sha, item.partition, item.offset, frame.seq, frame.sent_us)
         self._frame(frame, cause, out)
+
+    def _settings_due(self, frame: DetectionFrame, item: Ready, out: list[Output]) -> bool:
+        """Go over to the settings that hold for a frame; return whether they name the camera."""
+        return True
 
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
@@ -322,7 +337,7 @@ class CameraLogic:
             subject = track_id(self.site, self.camera, born_us, int(t["ordinal"]))
             self._event(
                 "track_end", subject, seen_us, out, label=self._labels[t["label"]],
-                dwell_s=(seen_us - born_us) * 1e-6, reason="source_lost" if self._lost else "unseen",
+                dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen",
             )  # fmt: skip
 
     def _declare_label(self, label: str) -> None:
@@ -347,7 +362,7 @@ class CameraLogic:
                 self._windows.dwell(key, v.at_us, dwell_s)
                 self._event(
                     "exit", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
-                    dwell_s=dwell_s, reason="source_lost" if self._lost else "",
+                    dwell_s=dwell_s, reason=self._ending,
                 )  # fmt: skip
                 points.append(figures.visit_point(self.site, self.camera, zone, label, subject, v, dwell_s))
 
@@ -429,26 +444,60 @@ class CameraLogic:
         last_us = self._tracker.last_us
         cause = Cause(self.settings, "", -1, -1, -1, 0)
         self._lost = True
+        self._end_tracks("source_lost", cause, points, out)
+        self._say(self._alerts.close_all(last_us, "the source is lost", cause), points, out)
+        self._event("source_lost", self.camera, last_us, out)
+        self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)
+        self._figures(self._windows.report_open(), points)
+
+    def _end_tracks(self, ending: str, cause: Cause, points: list[Point], out: list[Output]) -> None:
+        """End every track, and with it its visits, as of the last frame."""
+        self._ending = ending
+        last_us = self._tracker.last_us
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
         self._note_tracks(births, ends, out)
         self._note_visits(visits, points, out)
-        self._say(
-            self._alerts.step(last_us, [0] * len(self._zone_ids), self._dwellings(visits), cause, self._present),
-            points,
-            out,
-        )
-        self._say(self._alerts.close_all(last_us, "the source is lost", cause), points, out)
-        self._event("source_lost", self.camera, last_us, out)
-        self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)
-        self._figures(self._windows.report_open(), points)
+        nobody = [0] * len(self._zone_ids)
+        self._say(self._alerts.step(last_us, nobody, self._dwellings(visits), cause, self._present), points, out)
+        self._ending = ""
 
     def _find_source(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         self._lost = False
         self._event("source_back", self.camera, now_us, out)
         lost_us = self._tracker.last_us
         self._say([source_alert(self.site, self.camera, "close", lost_us, now_us, cause)], points, out)
+
+    # ---- other settings ---------------------------------------------------------------------------------------
+
+    def take_settings(self, site: SiteSettings, camera: Camera, settings: str, out: list[Output]) -> None:
+        """Go over to other settings after the last frame. What is open in places that are gone ends then.
+
+        Zones, tripwires and rules are matched by id, as in `restore`; alerts whose rule is gone close with the next frame.
+        """
+        if camera != self._camera or site.windows != self._site_settings.windows:
+            points: list[Point] = []
+            self._leave_places(site, camera, points, out)
+            out.extend(self._points(points))
+            state = self.snapshot()
+            CameraLogic.__init__(self, site, camera, settings, self._scratch)
+            CameraLogic.restore(self, state)
+        self._site_settings, self.settings = site, settings
+
+    def _leave_places(self, site: SiteSettings, camera: Camera, points: list[Point], out: list[Output]) -> None:
+        """End what the next settings have no place for, and report the windows that they cannot report."""
+        cause = Cause(self.settings, "", -1, -1, -1, 0)
+        if (camera.tracker, camera.pose) != (self._camera.tracker, self._camera.pose):
+            self._end_tracks("settings", cause, points, out)  # their state means nothing to another tracker
+        zones = {z.id for z in camera.zones}
+        gone = [i for i, name in enumerate(self._zone_ids) if name not in zones]
+        visits = self._zones.end(gone, self._tracker.tracks, self._tracker.slots)
+        self._ending = "settings"
+        self._note_visits(visits, points, out)
+        self._ending = ""
+        if gone or set(self._wire_ids) - {w.id for w in camera.tripwires} or site.windows != self._site_settings.windows:
+            self._figures(self._windows.report_open(), points)
 
     # ---- state ------------------------------------------------------------------------------------------------
 
@@ -459,7 +508,7 @@ class CameraLogic:
             _State(
                 STATE_VERSION, self._zone_ids, self._wire_ids, self._labels, self._intake.snapshot(),
                 self._tracker.snapshot(), self._zones.snapshot(slots), self._tripwires.snapshot(slots),
-                self._windows.snapshot(), self._alerts.snapshot(), self._lost, self._counted,
+                self._windows.snapshot(), self._alerts.snapshot(), self._lost, self._counted, self.settings,
             )
         )  # fmt: skip
 
@@ -481,6 +530,12 @@ class CameraLogic:
         self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
         self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
+
+
+def state_settings(data: bytes) -> tuple[str | None, int]:
+    """Return the settings that a snapshot was made under (None: it does not say), and the time of its last frame."""
+    s = _state_decoder.decode(data)
+    return s.settings, s.tracker[0]
 
 
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:

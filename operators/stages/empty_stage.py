@@ -18,6 +18,10 @@ class EmptyStage:
         """Return logic that does nothing."""
         return EmptyLogic(key)
 
+    def on_settings(self, key: str, record: Input) -> list[Output]:
+        """Do nothing."""
+        return []
+
 
 class EmptyLogic:
     """Nothing, for one key."""

@@ -61,6 +61,14 @@ class Stage(Protocol):
         ...
 
 
+class LiveStage(Stage, Protocol):
+    """A stage whose settings change while it runs."""
+
+    def on_settings(self, key: str, record: Input) -> list[Output]:
+        """Take one record of the topic of settings, in its order; one that was taken before changes nothing."""
+        ...
+
+
 class BatchStage(Protocol):
     """Does its work for many records of many keys at once. Pickled into the job graph, so it holds settings only.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -80,6 +81,18 @@ class Zones:
         """Return the slots of those counted in `inside_count` of the last step."""
         v = self.visits[:slots, zone]
         return np.flatnonzero((v["inside"] == 1) & (v["open"] == 2)).tolist()  # type: ignore[no-any-return]
+
+    def end(self, zones: Sequence[int], tracks: npt.NDArray[Any], slots: int) -> list[Visit]:
+        """End the visits to these zones, each at its last moment inside; return the exits of those that were reported."""
+        exits = []
+        for slot, zone in itertools.product(range(slots), zones):
+            v, t = self.visits[slot, zone], tracks[slot]
+            if t["status"] and v["open"] == 2:
+                times = int(t["born_us"]), int(v["enter_us"]), int(v["inside_us"])
+                label, born_inside = int(v["label"]), int(v["born_inside"])
+                exits.append(Visit(self.EXIT, slot, zone, -1, int(t["ordinal"]), *times, label, born_inside))
+            v["open"] = 0
+        return exits
 
     def restore(self, rows: bytes, zone_ids: Sequence[str], rule_of: Sequence[int] | None = None) -> None:
         """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten, new zones start empty.

@@ -72,7 +72,8 @@ def test_a_stage_keeps_its_state_between_the_suite_and_a_job_of_its_own(built: d
     """The camera stage takes up its part of the suite's savepoint: source and stage have the same uids there."""
     suite, alone = built["jobs"]["suite"], built["jobs"]["camera_stage"]
     shared = {uid for uid in suite.keys() & alone.keys() if suite[uid] == alone[uid]}
-    assert shared == {"camera", "detections-0", "detections-1", "detections-2"}
+    settings = {"settings-0", "settings-1", "settings-2", "settings-idle"}
+    assert shared == {"camera", "detections-0", "detections-1", "detections-2", *settings}
     assert "influx" in built["jobs"]["influx_writer"].keys() & suite.keys()
     # The suite has no source there: the writer's offsets must not be handed to whatever it has.
     assert not {uid for uid in built["jobs"]["influx_writer"] if uid.startswith("figures-")} & suite.keys()

@@ -1,0 +1,143 @@
+"""The camera stage with settings that change while it runs.
+
+record of `settings` → book → at each camera's first frame captured at the version's time or later: over to the new ones
+"""
+
+from __future__ import annotations
+
+from operators.alerts import Cause, source_alert
+from operators.intake.intake import Ready
+from operators.settings import Placement, SettingsBook
+from operators.stages.camera_stage import CameraLogic, CameraStage, UnknownCamera, dead_letter, state_settings
+from operators.stages.stage import Input, KeyLogic, Output
+from operators.tracking import Scratch
+from schemas import topics
+from schemas.live_settings import SettingsAck, SettingsProblem
+from schemas.wire import BadMessage, DetectionFrame, Point, encode
+
+ABSENT = ""
+"""What stands for a fingerprint while the settings do not name the camera."""
+
+
+class LiveCameraStage(CameraStage):
+    """Makes the logic of each camera that any version of the settings names; version 0 is what it is made with."""
+
+    def open(self) -> None:
+        """Get ready; the versions on the topic come by `on_settings`, before the first frame."""
+        super().open()
+        self._book = SettingsBook(self.sites)
+        self._live: dict[str, LiveCamera] = {}
+
+    def on_settings(self, key: str, record: Input) -> list[Output]:
+        """Take one record of `settings`; return the acknowledgement, or a dead letter. A tombstone is no news."""
+        if record.value is None:
+            return []
+        try:
+            ack = self._book.take(key, record.value, record.partition, record.offset)
+        except BadMessage as e:
+            return [dead_letter(e.reason, e.detail, "settings", topics.SETTINGS, key, record)]
+        for camera in self._live.values():
+            camera.settings_due_us = 0
+        return [Output(topics.SETTINGS_ACKS, ack.site, encode(ack))]
+
+    def logic(self, key: str) -> KeyLogic:
+        """Return fresh logic for a camera; for one that no version names, logic that refuses everything."""
+        if not self._book.knows(key):
+            self._live.pop(key, None)
+            return UnknownCamera(key)
+        live = self._live[key] = LiveCamera(key, self._book, self._scratch)
+        return live
+
+
+class LiveCamera(CameraLogic):
+    """One camera under the versions of a book. While they do not name it, its frames are refused and nothing is open."""
+
+    def __init__(self, camera: str, book: SettingsBook, scratch: Scratch) -> None:
+        self._book = book
+        self._begin(book.first(camera), ABSENT, scratch)
+        self._number = -1  # of the version in force
+
+    def _begin(self, placement: Placement, settings: str, scratch: Scratch) -> None:
+        super().__init__(placement.version.site, placement.camera, settings, scratch)
+        self.settings_due_us = 0
+
+    # ---- other settings -------------------------------------------------------------------------------------------
+
+    def _settings_due(self, frame: DetectionFrame, item: Ready, out: list[Output]) -> bool:
+        at_us = frame.capture_us
+        found = self._book.in_force(self.camera, at_us)
+        if found is None:
+            self._depart(out)
+            record = Input(item.raw, item.partition, item.offset, 0)
+            detail = f"the settings that hold then do not name the camera {self.camera!r}"
+            out.append(dead_letter("unknown_camera", detail, "camera", topics.DETECTIONS, self.camera, record))
+            return False
+        self.settings_due_us = self._book.next_us(self.camera, at_us)
+        version = found.version
+        if version.stamp != self.settings and version.number >= self._number:
+            if version.number:
+                out.append(self._ack(found, at_us))
+            self.take_settings(version.site, found.camera, version.stamp, out)
+            self._number = version.number
+            self.settings_due_us = self._book.next_us(self.camera, at_us)
+        return True
+
+    def _ack(self, found: Placement, at_us: int) -> Output:
+        number, from_us, stamp, site, _ = found.version
+        digest = stamp.partition("@")[0]
+        late_us = self._tracker.last_us - from_us
+        errors = ()
+        if late_us >= 0:
+            problem = f"came when frames up to {late_us * 1e-6:.3f} s after its time had been worked on"
+            errors = (SettingsProblem(f"cameras[{self._index(found)}]", problem),)
+        ack = SettingsAck(
+            id=f"{site.site}/{number}/{digest}/{self.camera}", stage="in_force",
+            status="partial" if errors else "success", site=site.site, version=number, fingerprint=digest,
+            from_us=from_us, at_us=at_us, cameras=(self.camera,), errors=errors,
+        )  # fmt: skip
+        return Output(topics.SETTINGS_ACKS, site.site, encode(ack))
+
+    def _index(self, found: Placement) -> int:
+        return next(i for i, c in enumerate(found.version.site.cameras) if c.id == self.camera)
+
+    def _depart(self, out: list[Output]) -> None:
+        """The settings name the camera no more: end what is open, as of its last frame, and report the windows."""
+        if self.settings == ABSENT:
+            return
+        points: list[Point] = []
+        last_us = self._tracker.last_us
+        cause = Cause(self.settings, "", -1, -1, -1, 0)
+        if self._lost:
+            self._say([source_alert(self.site, self.camera, "close", last_us, last_us, cause)], points, out)
+            self._lost = False
+        else:
+            self._end_tracks("settings", cause, points, out)
+            self._say(self._alerts.close_all(last_us, "the camera is no longer in the settings", cause), points, out)
+            self._figures(self._windows.report_open(), points)
+        out.extend(self._points(points))
+        self.settings = ABSENT
+        self._tracker.last_us = 0  # its absence is no silence of the source
+
+    def on_silence(self) -> list[Output]:
+        """The source is silent, or is no longer ours."""
+        out: list[Output] = []
+        for item in self._intake.give_up():
+            self._take(item, out)
+        last_us = self._tracker.last_us
+        if last_us and self._book.in_force(self.camera, last_us + self.silence_ms * 1000) is None:
+            self._depart(out)
+        return out + super().on_silence()
+
+    # ---- state ----------------------------------------------------------------------------------------------------
+
+    def restore(self, data: bytes) -> None:
+        """Take up a snapshot under the version that it was made under, so that the next frame finds what it would have.
+
+        Where that version is not known, after other settings at submit, what the state names is matched by id.
+        """
+        settings, last_us = state_settings(data)
+        found = self._book.stamped(self.camera, settings) if settings else None
+        placement = found or self._book.in_force(self.camera, last_us) or self._book.first(self.camera)
+        self._begin(placement, ABSENT if settings == ABSENT else placement.version.stamp, self._scratch)
+        self._number = placement.version.number if found else -1
+        super().restore(data)
