@@ -266,11 +266,10 @@ def _check_camera(source: str, path: str, camera: Camera) -> None:
         _check_pose(source, f"{path}.pose", camera.pose)
     for i, zone in enumerate(camera.zones):
         _check_polygon(source, f"{path}.zones[{i}].polygon", zone.polygon)
+        _check_classes(source, f"{path}.zones[{i}].classes", zone.classes, camera.detector.classes)
     for i, wire in enumerate(camera.tripwires):
         _check_points(source, f"{path}.tripwires[{i}].points", wire.points)
-    for kind, places in (("zones", camera.zones), ("tripwires", camera.tripwires)):
-        for i, place in enumerate(places):
-            _check_classes(source, f"{path}.{kind}[{i}].classes", place.classes, camera.detector.classes)
+        _check_classes(source, f"{path}.tripwires[{i}].classes", wire.classes, camera.detector.classes)
     zones = {z.id for z in camera.zones}
     for i, rule in enumerate(camera.rules):
         if rule.zone not in zones:

@@ -36,6 +36,9 @@ COMMANDS = {
     "status": Command("sightflow.commands.status", "what runs, where it listens, which jobs there are"),
     "submit": Command("sightflow.commands.submit", "submit a job to the local Flink"),
     "stop": Command("sightflow.commands.stop", "stop a job with a savepoint, from which it can go on"),
+    "settings": Command(
+        "sightflow.settings.command", "change zones, tripwires and rules while a job runs; see and undo it"
+    ),
     "report": Command("sightflow.report.command", "one HTML page of what came out"),
     "track": Command("sightflow.track.command", "run the camera stage's tracker over a file of detections"),
     "evaluate": Command(

@@ -20,7 +20,7 @@ from operators.stages.stage import Input, LiveStage
 log = logging.getLogger(__name__)
 
 
-class LiveShell(KeyedShell, KeyedBroadcastProcessFunction):  # type: ignore[misc]
+class LiveShell(KeyedShell, KeyedBroadcastProcessFunction):
     """Inputs: as `KeyedShell`; broadcast Row(key, value bytes or null, partition, offset). Output: Row(topic, key, value)."""
 
     def __init__(self, stage: LiveStage, build: str, bootstrap_servers: str, topic: str, properties: dict[str, str]):

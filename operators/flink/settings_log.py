@@ -59,7 +59,7 @@ def _records(consumer: Any, ends: list[tuple[Any, int]], duration: Any, topic: s
 
 def _java() -> Any:
     try:
-        from pemja import findClass
+        from pemja import findClass  # type: ignore[import-untyped]
     except ImportError as e:
         raise LogUnreadable("expected python.execution-mode: thread (flink-conf/config.yaml)") from e
     return findClass

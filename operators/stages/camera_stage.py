@@ -496,7 +496,11 @@ class CameraLogic:
         self._ending = "settings"
         self._note_visits(visits, points, out)
         self._ending = ""
-        if gone or set(self._wire_ids) - {w.id for w in camera.tripwires} or site.windows != self._site_settings.windows:
+        if (
+            gone
+            or set(self._wire_ids) - {w.id for w in camera.tripwires}
+            or site.windows != self._site_settings.windows
+        ):
             self._figures(self._windows.report_open(), points)
 
     # ---- state ------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class LiveCamera(CameraLogic):
         number, from_us, stamp, site, _ = found.version
         digest = stamp.partition("@")[0]
         late_us = self._tracker.last_us - from_us
-        errors = ()
+        errors: tuple[SettingsProblem, ...] = ()
         if late_us >= 0:
             problem = f"came when frames up to {late_us * 1e-6:.3f} s after its time had been worked on"
             errors = (SettingsProblem(f"cameras[{self._index(found)}]", problem),)

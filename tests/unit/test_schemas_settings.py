@@ -96,6 +96,13 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "huge number": (swap("since_s: 30", "since_s: 1" + "0" * 400), "cameras[0].rules[1].since_s", "range"),
     "date for a name": (swap("site: yard", "site: 2026-11-21"), "site", "str"),
     "missing zone": (swap("zone: drive, count", "zone: drvie, count"), f"{RULE}.zone", "'drvie'"),
+    "unknown class": (
+        swap("    zones:", "    detector: {classes: [person, dog]}\n    zones:"), f"{ZONE}.classes[1]", "unknown class 'car'",
+    ),
+    "unknown class of a tripwire": (
+        swap("    zones:", "    detector: {classes: [person, car]}\n    zones:").replace(b"id: line,", b"id: line, classes: [cat],"),
+        f"{WIRE}.classes[0]", "unknown class 'cat'",
+    ),
     "unknown rule": (swap("type: crowding", "type: croding"), f"{RULE}.type", "croding"),
     "rule without type": (swap("type: crowding, ", ""), RULE, "type"),
     "threshold missing": (swap(", count: 3", ""), RULE, "count"),

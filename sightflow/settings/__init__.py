@@ -1,0 +1,1 @@
+"""The command `sightflow settings`: versions of a site's settings for running jobs, by way of Kafka."""
