@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import settings, topics, wire
+from schemas import live_settings, settings, topics, wire
 from schemas.settings import ANCHORS, parse_settings
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -24,7 +24,7 @@ def structs_of(module) -> list[type]:
     return [k for k in kinds if k.__module__ == module.__name__]
 
 
-@pytest.mark.parametrize(("name", "module"), [("wire.md", wire), ("settings.md", settings)])
+@pytest.mark.parametrize(("name", "module"), [("wire.md", wire), ("wire.md", live_settings), ("settings.md", settings)])
 def test_every_field_is_explained(name, module):
     words = words_of(name)
     for kind in structs_of(module):
