@@ -31,7 +31,8 @@ class LiveShell(KeyedShell, KeyedBroadcastProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Get the stage ready and hand it what the topic of settings holds."""
         super().open(runtime_context)
-        self._speaks = runtime_context.get_index_of_this_subtask() == 0
+        # PyFlink's own way (2.3.0) asks Java for a method that is no longer there.
+        self._speaks = runtime_context._runtime_context.getTaskInfo().getIndexOfThisSubtask() == 0
         count = 0
         for key, record in read_to_end(*self._topic):
             self._settings.on_settings(key, record)

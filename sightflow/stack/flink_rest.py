@@ -62,6 +62,15 @@ class FlinkRest:
         job = self.job(job_id)
         return job["state"] == RUNNING and all(vertex["status"] == RUNNING for vertex in job["vertices"])
 
+    def watermark_ms(self, job_id: str, task: str) -> int:
+        """Return the event time that the tasks whose name holds `task` have reached; a large negative number: none yet."""
+        found = []
+        for vertex in self.job(job_id)["vertices"]:
+            if task in vertex["name"]:
+                metrics = cast(list[dict[str, Any]], self._get(f"/jobs/{job_id}/vertices/{vertex['id']}/watermarks"))
+                found += [int(metric["value"]) for metric in metrics]
+        return min(found, default=-(1 << 63))
+
     def root_exception(self, job_id: str) -> str:
         """Return the last failure with its stack trace, or ''."""
         entries = self.job_exceptions(job_id)
