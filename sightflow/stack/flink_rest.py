@@ -62,14 +62,16 @@ class FlinkRest:
         job = self.job(job_id)
         return job["state"] == RUNNING and all(vertex["status"] == RUNNING for vertex in job["vertices"])
 
-    def watermark_ms(self, job_id: str, task: str) -> int:
-        """Return the event time that the tasks whose name holds `task` have reached; a large negative number: none yet."""
-        found = []
+    def watermark_ms(self, job_id: str, operator: str) -> int:
+        """Return the event time that the first subtask of an operator tells of, the first of its task; negative: none yet."""
+        name = f"0.{operator}.currentOutputWatermark"
         for vertex in self.job(job_id)["vertices"]:
-            if task in vertex["name"]:
-                metrics = cast(list[dict[str, Any]], self._get(f"/jobs/{job_id}/vertices/{vertex['id']}/watermarks"))
-                found += [int(metric["value"]) for metric in metrics]
-        return min(found, default=-(1 << 63))
+            if vertex["name"].startswith(operator):
+                found = cast(
+                    list[dict[str, Any]], self._get(f"/jobs/{job_id}/vertices/{vertex['id']}/metrics?get={name}")
+                )
+                return int(found[0]["value"]) if found else -1
+        return -1
 
     def root_exception(self, job_id: str) -> str:
         """Return the last failure with its stack trace, or ''."""

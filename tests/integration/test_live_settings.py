@@ -171,8 +171,8 @@ def test_settings_change_while_frames_flow_and_a_kill_leaves_no_trace(
     feed = pipeline.start_feed(parts[1], KILL_FEED_S)
     pipeline.until("version 2 is in force", lambda: acks(pipeline, 2, "in_force"))
     pipeline.until(
-        "event time goes on behind the camera stage while the topic of settings is silent",
-        lambda: pipeline.stack.flink.watermark_ms(job, "influx") > second.from_us // 1000,
+        "event time goes on in the camera stage while the topic of settings is silent",
+        lambda: pipeline.stack.flink.watermark_ms(job, "camera") > second.from_us // 1000,
     )
     checkpoints = pipeline.checkpoints(job)
     pipeline.until("a checkpoint with it", lambda: pipeline.checkpoints(job) > checkpoints)
