@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from pyflink.common import Row
 from pyflink.datastream import KeyedBroadcastProcessFunction, RuntimeContext
 
 from operators.flink.keyed_shell import KeyedShell
@@ -42,4 +41,4 @@ class LiveShell(KeyedShell, KeyedBroadcastProcessFunction):
     def process_broadcast_element(self, value: Any, ctx: KeyedBroadcastProcessFunction.Context) -> Any:
         """Hand over one record of settings; one subtask answers for all, as all come to the same answer."""
         out = self._settings.on_settings(value[0], Input(value[1], value[2], value[3], 0))
-        return [Row(*o) for o in out] if self._speaks else []
+        return self._rows(out) if self._speaks else []
