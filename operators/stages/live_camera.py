@@ -15,8 +15,8 @@ from schemas import topics
 from schemas.live_settings import SettingsAck, SettingsProblem
 from schemas.wire import BadMessage, DetectionFrame, Point, encode
 
-ABSENT = ""
-"""What stands for a fingerprint while the settings do not name the camera."""
+ABSENT = "-"
+"""Stands before the stamp of the last settings while those that hold do not name the camera."""
 
 
 class LiveCameraStage(CameraStage):
@@ -54,7 +54,8 @@ class LiveCamera(CameraLogic):
 
     def __init__(self, camera: str, book: SettingsBook, scratch: Scratch) -> None:
         self._book = book
-        self._begin(book.first(camera), ABSENT, scratch)
+        first = book.first(camera)
+        self._begin(first, ABSENT + first.version.stamp, scratch)
         self._number = -1  # of the version in force
 
     def _begin(self, placement: Placement, settings: str, scratch: Scratch) -> None:
@@ -102,7 +103,7 @@ class LiveCamera(CameraLogic):
 
     def _depart(self, out: list[Output]) -> None:
         """The settings name the camera no more: end what is open, as of its last frame, and report the windows."""
-        if self.settings == ABSENT:
+        if self.settings.startswith(ABSENT):
             return
         points: list[Point] = []
         last_us = self._tracker.last_us
@@ -115,7 +116,7 @@ class LiveCamera(CameraLogic):
             self._say(self._alerts.close_all(last_us, "the camera is no longer in the settings", cause), points, out)
             self._figures(self._windows.report_open(), points)
         out.extend(self._points(points))
-        self.settings = ABSENT
+        self.settings = ABSENT + self.settings
         self._tracker.last_us = 0  # its absence is no silence of the source
 
     def on_silence(self) -> list[Output]:
@@ -136,8 +137,9 @@ class LiveCamera(CameraLogic):
         Where that version is not known, after other settings at submit, what the state names is matched by id.
         """
         settings, last_us = state_settings(data)
-        found = self._book.stamped(self.camera, settings) if settings else None
+        absent = ABSENT if settings and settings.startswith(ABSENT) else ""
+        found = self._book.stamped(self.camera, settings.removeprefix(ABSENT)) if settings else None
         placement = found or self._book.in_force(self.camera, last_us) or self._book.first(self.camera)
-        self._begin(placement, ABSENT if settings == ABSENT else placement.version.stamp, self._scratch)
+        self._begin(placement, absent + placement.version.stamp, self._scratch)
         self._number = placement.version.number if found else -1
         super().restore(data)

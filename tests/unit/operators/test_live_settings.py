@@ -421,7 +421,7 @@ def test_the_scenario_has_everything_in_it() -> None:
     assert [x.reason for x in letters_of(flat)] and [a.status for a in acks_of(flat)] == ["success"] * 5
 
 
-@bounded(40)
+@bounded(120)
 @given(st.lists(st.integers(0, len(RECORDS) - 1), max_size=6), st.data())
 def test_restored_at_any_record_and_with_versions_that_come_at_any_time_before_theirs_the_bytes_are_the_same(
     cuts: list[int], data: st.DataObject
@@ -450,6 +450,20 @@ def test_restored_at_any_record_and_with_versions_that_come_at_any_time_before_t
             logic = stage.logic(CAMERA)
             assert state is not None
             logic.restore(state)
+
+
+def test_restored_after_each_record_the_bytes_are_the_same() -> None:
+    state: bytes | None = None
+    for i, record in enumerate(RECORDS):
+        stage = stage_of(BASE)
+        for version in VERSIONS:
+            stage.on_settings(*version)
+        logic = stage.logic(CAMERA)
+        if state is not None:
+            logic.restore(state)
+        assert logic.on_record(record) == OUTPUTS[i], i
+        state = logic.snapshot()
+        assert state == SNAPSHOTS[i], i
 
 
 def test_a_state_from_before_live_settings_is_taken_up_under_what_holds_now() -> None:
