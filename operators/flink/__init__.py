@@ -1,1 +1,1 @@
-"""The only code that knows PyFlink: a source, a sink and one shell for keyed logic. Nothing of the domain is here."""
+"""The only code that knows PyFlink: sources, a sink and shells for keyed logic. Nothing of the domain is here."""
