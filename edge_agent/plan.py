@@ -17,7 +17,9 @@ from msgspec import Struct
 from edge_agent.delivery import UplinkError, check_properties, read_properties
 from edge_agent.redaction import redact_address
 from edge_agent.source import ResolvedSource, SourceError, derive_camera_id, resolve_source, split_url
-from schemas.settings import Camera, Detector, Sampling, SettingsError, SiteSettings, Source, Uplink, load_settings
+from schemas.fields import SettingsError
+from schemas.settings import Camera, Detector, Sampling, SiteSettings, Source, Uplink
+from schemas.settings_file import load_settings
 from schemas.wire import Name
 
 MAX_PORT = 65_535

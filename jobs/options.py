@@ -14,7 +14,9 @@ from pyflink.datastream import StreamExecutionEnvironment
 from operators.flink.streams import KafkaConfig, Streams
 from operators.influx.writer import InfluxTarget
 from schemas import topics
-from schemas.settings import SettingsError, SiteSettings, index_cameras, load_settings
+from schemas.fields import SettingsError
+from schemas.settings import SiteSettings, index_cameras
+from schemas.settings_file import load_settings
 
 EXACTLY_ONCE = (topics.EVENTS, topics.DEAD_LETTERS)
 """Written in transactions unless told otherwise. Alerts are not: a transaction shows them only after a checkpoint."""

@@ -12,7 +12,7 @@ F64 = npt.NDArray[np.float64]
 
 
 def anchor_weights(anchor: str) -> tuple[float, float]:
-    """Return (u, v): the anchor is x1 + u·width, y1 + v·height. `anchor` as in `schemas.settings.ANCHORS`."""
+    """Return (u, v): the anchor is x1 + u·width, y1 + v·height. `anchor` as in `schemas.fields.ANCHORS`."""
     vertical, _, horizontal = anchor.partition("_")
     u = {"left": 0.0, "center": 0.5, "right": 1.0, "": 0.5}[horizontal]
     return u, {"top": 0.0, "center": 0.5, "bottom": 1.0}[vertical]

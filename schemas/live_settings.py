@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.settings import Camera, SettingsError, SiteSettings, check_settings, fingerprint
+from schemas.fields import SettingsError
+from schemas.settings import Camera, SiteSettings, fingerprint
+from schemas.settings_checks import check_settings
 from schemas.topics import MAX_MESSAGE_BYTES
 from schemas.wire import SCHEMA_VERSION, BadMessage, Name, Text, TimeUs, decode
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.settings import load_settings
+from schemas.settings_file import load_settings
 from sightflow.demo_watch import Watch
 from sightflow.errors import CheckFailed, JobFailed, ServiceFailed, SightflowError
 from sightflow.places import REPO_ROOT, Local

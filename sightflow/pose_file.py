@@ -26,7 +26,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from schemas.settings import Camera, Pose, SettingsError, SiteSettings, check_settings
+from schemas.fields import SettingsError
+from schemas.settings import Camera, Pose, SiteSettings
+from schemas.settings_checks import check_settings
 from sightflow.errors import SightflowError
 
 MAX_FILE_BYTES = 65_536

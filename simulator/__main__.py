@@ -10,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from schemas.settings import SettingsError, SiteSettings, load_settings
+from schemas.fields import SettingsError
+from schemas.settings import SiteSettings
+from schemas.settings_file import load_settings
 from simulator.layout import scene_settings, settings_yaml
 from simulator.load import Load, LoadPlan
 from simulator.poison import poison_messages

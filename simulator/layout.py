@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from schemas.settings import Camera, Crowding, Loitering, SiteSettings, Tripwire, Windows, Zone, parse_settings
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera, SiteSettings, Tripwire, Windows, Zone
+from schemas.settings_file import parse_settings
 
 SPARE_CAMERA = "poison-spare"
 """The camera to which legal oddities of the poison corpus belong, so that they disturb no other."""
@@ -62,5 +64,5 @@ def scene_settings(
 
 
 def settings_yaml(settings: SiteSettings) -> str:
-    """Return settings as the text of a site file; `schemas.settings.parse_settings` reads the same back."""
+    """Return settings as the text of a site file; `schemas.settings_file.parse_settings` reads the same back."""
     return yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False, default_flow_style=None, width=110)

@@ -35,7 +35,8 @@ from typing import Literal
 
 import numpy as np
 
-from schemas.settings import Camera, Crowding, Loitering, Tripwire, Zone
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera, Tripwire, Zone
 from simulator.geometry import ANCHOR_FRACTIONS, XY, is_inside, meeting_fraction, side_of
 from simulator.objects import SceneObject
 from simulator.scene import CameraScene, Scene

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from operators.alerts.run import Run
 from schemas.ids import alert_id, track_id, transition_id
-from schemas.settings import AnyRule, Crowding, Loitering
+from schemas.rules import AnyRule, Crowding, Loitering
 from schemas.wire import AlertTransition
 
 MAX_OPEN = 1000  # alerts open at a time per camera; further ones are refused and counted

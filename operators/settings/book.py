@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from schemas.fields import SettingsError
 from schemas.live_settings import (
     MAX_VERSIONS,
     SettingsAck,
@@ -18,7 +19,7 @@ from schemas.live_settings import (
     site_of,
     stamp_of,
 )
-from schemas.settings import Camera, SettingsError, SiteSettings, fingerprint, index_cameras
+from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
 from schemas.wire import LATEST_US
 
 NEVER_US = 2 * LATEST_US

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from schemas.settings import Camera, SettingsError, SiteSettings, load_settings
+from schemas.fields import SettingsError
+from schemas.settings import Camera, SiteSettings
+from schemas.settings_file import load_settings
 from sightflow.errors import CheckFailed, SightflowError, StackNotRunning
 from sightflow.places import REPO_ROOT, Local
 from sightflow.progress import Progress

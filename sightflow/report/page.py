@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from schemas.settings import Camera, Crowding, Loitering
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera
 from schemas.wire import Event, TrackFrame
 from sightflow.report import drawing
 from sightflow.report.moments import Moment, all_trails

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from schemas.settings import SettingsError, SiteSettings, load_settings
+from schemas.fields import SettingsError
+from schemas.settings import SiteSettings
+from schemas.settings_file import load_settings
 from sightflow.errors import CheckFailed
 from sightflow.settings.arguments import from_us
 from sightflow.settings.change import send_and_wait

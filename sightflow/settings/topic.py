@@ -10,8 +10,9 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas import topics
+from schemas.fields import SettingsError
 from schemas.live_settings import MAX_VERSIONS, SettingsAck, SettingsMessage, decode_version, site_of, version_key
-from schemas.settings import SettingsError, SiteSettings
+from schemas.settings import SiteSettings
 from schemas.wire import BadMessage, decode, encode
 from sightflow.errors import SightflowError
 

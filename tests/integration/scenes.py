@@ -9,7 +9,8 @@ from functools import cache
 
 import msgspec
 
-from schemas.settings import Camera, SiteSettings, Windows, parse_settings
+from schemas.settings import Camera, SiteSettings, Windows
+from schemas.settings_file import parse_settings
 from schemas.wire import DetectionFrame
 from simulator.layout import SPARE_CAMERA, scene_camera, settings_yaml
 from simulator.records import Record, to_records

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from schemas.ids import track_id
-from schemas.settings import parse_settings
+from schemas.settings_file import parse_settings
 from schemas.wire import AlertTransition, CameraHealth, DetectionFrame, Event, Health, TrackFrame
 from sightflow.demo_summary import sparkline
 from sightflow.errors import CheckFailed, SightflowError

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from schemas import live_settings, settings, topics, wire
-from schemas.settings import ANCHORS, parse_settings
+from schemas.fields import ANCHORS
+from schemas.settings_file import parse_settings
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 GOLDEN = Path(__file__).parent.parent / "data" / "wire" / "v1"

@@ -8,17 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.settings import (
-    ANCHORS,
-    MAX_FILE_BYTES,
-    Crowding,
-    Loitering,
-    SettingsError,
-    fingerprint,
-    index_cameras,
-    load_settings,
-    parse_settings,
-)
+from schemas.fields import ANCHORS, SettingsError
+from schemas.rules import Crowding, Loitering
+from schemas.settings import fingerprint, index_cameras
+from schemas.settings_file import MAX_FILE_BYTES, load_settings, parse_settings
 from simulator.geometry import ANCHOR_FRACTIONS
 from simulator.layout import scene_settings, settings_yaml
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.live_settings import MAX_VERSIONS, SettingsAck, SettingsProblem, new_version
-from schemas.settings import SiteSettings, parse_settings
+from schemas.settings import SiteSettings
+from schemas.settings_file import parse_settings
 from sightflow import cli
 from sightflow.errors import CheckFailed, SightflowError
 from sightflow.settings.arguments import from_us, shown

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from schemas.settings import parse_settings
+from schemas.settings_file import parse_settings
 from schemas.wire import check_detections, decode_detections, encode, unpack_boxes
 from simulator.layout import SPARE_CAMERA, scene_settings, settings_yaml
 from simulator.load import Load, LoadPlan

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.settings import Camera, Crowding, Loitering, SiteSettings, Tripwire, Zone
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera, SiteSettings, Tripwire, Zone
 from simulator.geometry import is_inside, side_of
 from simulator.layout import scene_settings
 from simulator.objects import SceneObject, Shape, Waypoint

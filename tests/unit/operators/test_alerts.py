@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from operators.alerts import Alerts, Cause, Dwelling, Run
 from operators.alerts.alerts import MAX_COOLING, MAX_OPEN
-from schemas.settings import AnyRule, Crowding, Loitering
+from schemas.rules import AnyRule, Crowding, Loitering
 from schemas.wire import AlertTransition
 from tests.unit.operators.scenes import START_US, bounded
 

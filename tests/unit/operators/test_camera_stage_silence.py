@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from operators.stages.camera_stage import MAX_CLASSES, MAX_POINTS, OTHER, CameraLogic
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
-from schemas.settings import Camera, Crowding, Loitering, SiteSettings, Tripwire, Windows, Zone
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera, SiteSettings, Tripwire, Windows, Zone
 from schemas.wire import Figures, Point, TrackFrame, decode
 from simulator.poison import poison_messages
 from tests.unit.operators.scenes import (

@@ -17,7 +17,8 @@ from operators.stages.live_camera import LiveCameraStage
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
 from schemas.live_settings import SettingsAck, SettingsMessage, new_version, version_key
-from schemas.settings import Camera, Crowding, Loitering, SiteSettings, Tripwire, Windows, Zone, fingerprint
+from schemas.rules import Crowding, Loitering
+from schemas.settings import Camera, SiteSettings, Tripwire, Windows, Zone, fingerprint
 from schemas.wire import Event, TrackFrame, decode, encode
 from tests.unit.operators.scenes import (
     CAMERA,
