@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
 from schemas.fields import XY, Base, Plane, PositiveSeconds, Seconds, Severity
@@ -19,6 +18,18 @@ class Escalation(Base, kw_only=True, frozen=True):
 
     after_s: PositiveSeconds
     severity: Severity
+
+
+class OffHours(Base, kw_only=True, frozen=True):
+    """Parameters of a rule that are others outside its schedule; those of them that the rule has."""
+
+    since_s: PositiveSeconds | None = None
+    limit_s: PositiveSeconds | None = None
+    wait_s: PositiveSeconds | None = None
+    within_s: Annotated[float, Meta(gt=0, le=60)] | None = None
+    count: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    limit_mps: Annotated[float, Meta(gt=0, le=200)] | None = None
+    distance_m: Annotated[float, Meta(gt=0, le=1000)] | None = None
 
 
 class Rule(Base, tag_field="type", kw_only=True, frozen=True):
@@ -34,9 +45,7 @@ class Rule(Base, tag_field="type", kw_only=True, frozen=True):
     severity: Severity = "warning"
     escalate: Annotated[tuple[Escalation, ...], Meta(max_length=4)] = ()
     schedule: str = ""  # id of a schedule; empty: always armed
-    off_hours: dict[str, float] = msgspec.field(
-        default_factory=dict
-    )  # outside the schedule these parameters hold instead; none: not armed then
+    off_hours: OffHours | None = None  # outside the schedule these parameters hold instead; none: not armed then
     grouped: bool = False  # one alert for all objects at a time; each that joins or leaves is an update
     regroup_s: Seconds = 0.0  # alerts that open so soon after the last one closed belong to one incident
 

@@ -300,7 +300,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "zone outside the frame": (lambda t: zone(t).update(polygon=[[0, 0], [2, 0], [1, 1]]), f"{ZONE}.polygon[1]"),
     "NaN": (lambda t: zone(t).update(polygon=[[0, 0], [float("nan"), 0], [1, 1]]), f"{ZONE}.polygon[1]"),
     "unknown class": (
-        lambda t: (t["cameras"][0]["detector"].update(classes=["person"]), zone(t).update(classes=["person", "cat"])),
+        lambda t: (t["cameras"][0].update(detector={"classes": ["person"]}), zone(t).update(classes=["person", "cat"])),
         f"{ZONE}.classes[1]",
     ),
     "duplicate id": (lambda t: zone(t).update(id="left"), "cameras[0].zones[1].id"),
