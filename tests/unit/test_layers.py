@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 REPO_ROOT = Path(__file__).resolve().parent.parent.parent
-CAPABILITIES = ("alerts", "influx", "intake", "settings", "tracking", "tripwires", "windows", "zones")
+CAPABILITIES = ("alerts", "conditions", "influx", "intake", "settings", "tracking", "tripwires", "windows", "zones")
 _PLAIN = {"schemas", "operators.anchors", "operators.block", "operators.compiled"}
 _ALL_CAPABILITIES = {f"operators.{name}" for name in CAPABILITIES}
 
