@@ -18,10 +18,14 @@ from simulator.load import Load, LoadPlan
 from simulator.poison import poison_messages
 from simulator.producer import SendError, pace, print_progress, send_records
 from simulator.records import Record, to_records, with_disorder, with_duplicates, with_poison
+from simulator.rule_scenes import RULE_SCENES, rules_scene
+from simulator.rule_truth import RuleAlert, rule_alerts
 from simulator.scenario import build_scene
 from simulator.scene import DEFAULT_START_US, NOISY_DETECTOR, DetectorModel, FrameClock, Scene
 from simulator.truth import Truth, scene_truth
 from simulator.walks import WalkPlan
+
+ALL_RULES = "all"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_scene_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--rule", action="append", default=[], metavar="NAME", choices=[ALL_RULES, *RULE_SCENES],
+        help=f"the scene made for this rule, on a camera of that name (again for more): {ALL_RULES}, {', '.join(RULE_SCENES)}",
+    )  # fmt: skip
     parser.add_argument("--settings", type=Path, help="a site file to simulate for (default: made for the scene)")
     parser.add_argument("--cameras", type=int, default=1)
     parser.add_argument("--duration-s", type=float, default=60.0)
@@ -78,8 +86,29 @@ def _add_scene_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _make_scene(a: argparse.Namespace) -> Scene:
+    scene = _rules_scene(a) if a.rule else _walks_scene(a)
+    if a.settings_out:
+        a.settings_out.write_text(settings_yaml(scene.settings), encoding="utf-8")
+    if a.truth_out:
+        a.truth_out.write_bytes(truth_json(scene_truth(scene), rule_alerts(scene) if a.rule else ()))
+    return scene
+
+
+def _rules_scene(a: argparse.Namespace) -> Scene:
+    if a.settings:
+        raise ValueError("expected --rule or --settings: scenes for rules bring their own")
+    return rules_scene(
+        () if ALL_RULES in a.rule else tuple(dict.fromkeys(a.rule)),
+        a.seed,
+        clock=FrameClock(a.fps, a.jitter),
+        detector=NOISY_DETECTOR if a.noisy else DetectorModel(),
+        start_us=a.start_us,
+    )
+
+
+def _walks_scene(a: argparse.Namespace) -> Scene:
     settings: SiteSettings = load_settings(a.settings) if a.settings else scene_settings(a.cameras, spare=True)
-    scene = build_scene(
+    return build_scene(
         a.seed,
         settings=settings,
         duration_s=a.duration_s,
@@ -88,23 +117,20 @@ def _make_scene(a: argparse.Namespace) -> Scene:
         detector=NOISY_DETECTOR if a.noisy else DetectorModel(),
         start_us=a.start_us,
     )
-    if a.settings_out:
-        a.settings_out.write_text(settings_yaml(settings), encoding="utf-8")
-    if a.truth_out:
-        a.truth_out.write_bytes(truth_json(scene_truth(scene)))
-    return scene
 
 
-def truth_json(truth: Truth) -> bytes:
-    """Return visits, crossings and alerts as JSON."""
-    found = {"visits": truth.visits, "crossings": truth.crossings, "alerts": truth.alerts}
+def truth_json(truth: Truth, by_rule: tuple[RuleAlert, ...] = ()) -> bytes:
+    """Return visits, crossings and alerts as JSON; `by_rule`, where there are any, as `rule_alerts`."""
+    found: dict[str, object] = {"visits": truth.visits, "crossings": truth.crossings, "alerts": truth.alerts}
+    if by_rule:
+        found["rule_alerts"] = by_rule
     return msgspec.json.format(msgspec.json.encode(found), indent=1)
 
 
 def _files(a: argparse.Namespace) -> int:
     """Write the scene's site file and truth (--settings-out, --truth-out) and send nothing."""
-    truth = scene_truth(_make_scene(a))
-    print(_summary(truth))
+    scene = _make_scene(a)
+    print(_summary(scene, a))
     return 0
 
 
@@ -124,17 +150,19 @@ def _scene(a: argparse.Namespace) -> int:
         if good is None:
             raise ValueError("the scene has no frames to put poison between")
         records = with_poison(records, poison_messages(a.seed, a.poison, good), a.seed, 0.5)
-    print(_summary(scene_truth(scene)), flush=True)
+    print(_summary(scene, a), flush=True)
     report = send_records(records, a.bootstrap_servers, progress=print_progress)
     print(f"sent {report.sent_count:,} records, {report.sent_bytes:,} bytes in {report.elapsed_s:.1f} s")
     return 0
 
 
-def _summary(truth: Truth) -> str:
+def _summary(scene: Scene, a: argparse.Namespace) -> str:
+    truth = scene_truth(scene)
+    alerts = rule_alerts(scene) if a.rule else truth.alerts
     directions = [c.direction for c in truth.crossings]
     return (
         f"truth: {len(truth.seen)} objects, {len(truth.visits)} visits, crossings {directions.count('left')} to the "
-        f"left and {directions.count('right')} to the right, {len(truth.alerts)} alerts"
+        f"left and {directions.count('right')} to the right, {len(alerts)} alerts"
     )
 
 

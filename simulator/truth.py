@@ -19,6 +19,8 @@ Semantics (design: zones, tripwires, rules):
   visit goes on); spells apart by at most the rule's `gap_s` are one; it opens once a
   spell has lasted `hold_s`, ends at the last moment of the spell.
 - Loitering: opens when a visit has lasted `since_s`; ends when the visit ends.
+- Other rules: see `rule_truth.py`.
+- Places on the ground are looked at as they are seen in the picture, by the foot point.
 - After an alert's end there is no new one for the same zone (and object) for `cooldown_s`.
 - Window figures: windows are [start, start + length), aligned to the Unix epoch. `enter_count` leaves out visits that
   were born inside; a visit's dwell counts where it ends.
@@ -37,6 +39,7 @@ import numpy as np
 
 from schemas.rules import Crowding, Loitering
 from schemas.settings import Camera, Tripwire, Zone
+from simulator.floor import in_picture
 from simulator.geometry import ANCHOR_FRACTIONS, XY, is_inside, meeting_fraction, side_of
 from simulator.objects import SceneObject
 from simulator.scene import CameraScene, Scene
@@ -429,7 +432,8 @@ def _assemble(scene: Scene, look: Callable[[CameraScene, Camera, SceneObject], _
 
 
 def _camera(scene: Scene, view: CameraScene) -> Camera:
-    return next(c for c in scene.settings.cameras if c.id == view.camera)
+    camera = next(c for c in scene.settings.cameras if c.id == view.camera)
+    return in_picture(camera, scene.width_px, scene.height_px)
 
 
 def _visits(camera: str, zone: Zone, obj: SceneObject, spans: list[Span], first_seen_us: int) -> Iterator[Visit]:
@@ -444,7 +448,7 @@ def _alerts(camera: Camera, visits: list[Visit], inside: list[Inside]) -> Iterat
     for rule in camera.rules:
         if isinstance(rule, Crowding):
             yield from _crowding_alerts(camera, rule, _crowd(camera, rule, inside))
-        else:
+        elif isinstance(rule, Loitering):
             within = [v for v in visits if (v.camera, v.zone) == (camera.id, rule.zone)]
             yield from _loitering_alerts(camera, rule, within)
 
@@ -505,6 +509,7 @@ def fragile_decisions(scene: Scene, tolerance_s: float) -> list[Fragile]:
             if isinstance(rule, Crowding):
                 whys = _fragile_crowding(camera, rule, truth.inside, tolerance_s)
                 found += [Fragile(view.camera, name, why) for name, why in whys]
+            if not isinstance(rule, Loitering):
                 continue
             for visit in truth.visits:
                 close = abs(visit.dwell_s - rule.since_s) < 2 * tolerance_s
