@@ -48,6 +48,10 @@ class GroundPoint(Base, kw_only=True, frozen=True):
     ground_m: XY
 
 
+def _place(name: str, plane: Plane) -> str:
+    return name if plane == "image" else f"{name}@{plane}"  # names have no @
+
+
 class Zone(Base, kw_only=True, frozen=True):
     """A polygon: in image coordinates (ratios of the frame, origin top left), or on the ground in metres."""
 
@@ -63,6 +67,11 @@ class Zone(Base, kw_only=True, frozen=True):
     )
     band_m: Annotated[float, Meta(ge=0, le=10)] = 0.0  # the same on the ground
 
+    @property
+    def place(self) -> str:
+        """What its state is kept under: on another plane it is another zone."""
+        return _place(self.id, self.plane)
+
 
 class Tripwire(Base, kw_only=True, frozen=True):
     """A directed polyline. Left and right are as walked from the first to the last point, seen from above."""
@@ -74,6 +83,11 @@ class Tripwire(Base, kw_only=True, frozen=True):
     classes: tuple[Label, ...] = ()
     band_ratio: Annotated[float, Meta(ge=0, le=0.5)] = 0.01  # hysteresis: half width, as a ratio of the frame's height
     band_m: Annotated[float, Meta(ge=0, le=10)] = 0.1  # the same on the ground
+
+    @property
+    def place(self) -> str:
+        """What its state is kept under: on another plane it is another tripwire."""
+        return _place(self.id, self.plane)
 
 
 class CounterWire(Base, kw_only=True, frozen=True):

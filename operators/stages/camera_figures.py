@@ -50,6 +50,7 @@ def _zone_fields(s: Span) -> Fields:
         "occupancy_min": s.level_min,
         "occupancy_mean": round(s.level_mean, 6),
         "occupancy_max": s.level_max,
+        "occupancy": s.level_end,
         "visit_count": s.ended_count,
         "dwell_sum_s": round(s.dwell_sum_s, 6),
         "dwell_max_s": round(s.dwell_max_s, 6),

@@ -30,15 +30,17 @@ from operators.zones.kernel import RECORD, VISIT
 
 SECTIONS = (
     "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
-    "zone_points", "zone_starts", "zone_anchors", "zone_gap_us", "zone_min_inside_us", "zone_wanted", "rule_zone",
-    "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_bands", "wire_wanted", "crowd_zone", "crowd_count",
+    "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
+    "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
+    "wire_wanted", "crowd_zone", "crowd_count",
     "template_ends", "tracks", "visits", "approaches", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
     HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
-    ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_GAP_US, ZONE_MIN_INSIDE_US, ZONE_WANTED, RULE_ZONE,
-    RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_BANDS, WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
+    ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
+    ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
+    WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
     TEMPLATE_ENDS, TRACKS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
 
@@ -158,14 +160,16 @@ def _advance(stamp: int) -> Any:
         )  # fmt: skip
         visits = zones.step(
             tracks, slots, matrix(memory, VISITS, VISIT), matrix(memory, ZONE_POINTS, F8), vector(memory, ZONE_STARTS, I8),
-            matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_GAP_US, I8), vector(memory, ZONE_MIN_INSIDE_US, I8),
-            matrix(memory, ZONE_WANTED, B1), vector(memory, RULE_ZONE, I8), vector(memory, RULE_US, I8), now_us,
-            vector(memory, INSIDE_COUNT, I8), vector(scratch, VISIT_RECORDS, RECORD),
+            matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_ON_GROUND, B1), vector(memory, ZONE_BANDS, F8),
+            vector(memory, ZONE_GAP_US, I8), vector(memory, ZONE_MIN_INSIDE_US, I8), matrix(memory, ZONE_WANTED, B1),
+            vector(memory, RULE_ZONE, I8), vector(memory, RULE_US, I8), aspect, now_us, vector(memory, INSIDE_COUNT, I8),
+            vector(scratch, VISIT_RECORDS, RECORD),
         )  # fmt: skip
         crossings = tripwires.step(
             tracks, slots, matrix(memory, APPROACHES, APPROACH), matrix(memory, WIRE_POINTS, F8),
-            vector(memory, WIRE_STARTS, I8), matrix(memory, WIRE_ANCHORS, F8), vector(memory, WIRE_BANDS, F8),
-            matrix(memory, WIRE_WANTED, B1), aspect, now_us, vector(scratch, CROSSING_RECORDS, CROSSING),
+            vector(memory, WIRE_STARTS, I8), matrix(memory, WIRE_ANCHORS, F8), vector(memory, WIRE_ON_GROUND, B1),
+            vector(memory, WIRE_BANDS, F8), matrix(memory, WIRE_WANTED, B1), aspect,
+            tripwires.ground_sense(vector(memory, FLOOR, F8)), now_us, vector(scratch, CROSSING_RECORDS, CROSSING),
         )  # fmt: skip
         found[FOUND_BIRTHS], found[FOUND_ENDS] = births, ends
         found[FOUND_VISITS], found[FOUND_CROSSINGS] = visits, crossings

@@ -49,10 +49,11 @@ class CameraMemory:
         owners: dict[str, tuple[Any, str]] = {name: (self, name) for name in k.SECTIONS if hasattr(self, name)}
         owners["order"] = (intake, "order")
         owners |= {name: (tracker, name) for name in ("clock", "header", "stream", "parameters", "tracks", "column_of")}
-        zone_names = ("points", "starts", "anchors", "gap_us", "min_inside_us", "wanted")
+        zone_names = ("points", "starts", "anchors", "on_ground", "bands", "gap_us", "min_inside_us", "wanted")
         owners |= {f"zone_{name}": (zones, name) for name in zone_names}
         owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
-        owners |= {f"wire_{name}": (tripwires, name) for name in ("points", "starts", "anchors", "bands", "wanted")}
+        wire_names = ("points", "starts", "anchors", "on_ground", "bands", "wanted")
+        owners |= {f"wire_{name}": (tripwires, name) for name in wire_names}
         owners["approaches"] = (tripwires, "approaches")
         self._block = Block.holding([owners[name] for name in k.SECTIONS])
         self.memory = self._block.memory

@@ -64,8 +64,8 @@ def dead_letter(reason: str, detail: str, stage: str, topic: str, key: str, reco
 
 class _State(Struct, array_like=True):
     version: int
-    zone_ids: tuple[str, ...]
-    wire_ids: tuple[str, ...]
+    zones: tuple[str, ...]  # `Zone.place`
+    wires: tuple[str, ...]  # `Tripwire.place`
     labels: tuple[str, ...]
     intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
@@ -625,15 +625,18 @@ class CameraLogic:
         cause = Cause(self.settings, "", -1, -1, -1, 0)
         if (camera.tracker, camera.pose) != (self._camera.tracker, self._camera.pose):
             self._end_tracks("settings", cause, points, out)  # their state means nothing to another tracker
-        zones = {z.id for z in camera.zones}
-        gone = [i for i, name in enumerate(self._zone_ids) if name not in zones]
+        zones = {z.place for z in camera.zones}
+        gone = [i for i, z in enumerate(self._zones.zones) if z.place not in zones]
         visits = self._zones.end(gone, self._tracker.tracks, self._tracker.slots)
         self._ending = "settings"
         self._note_visits(visits, points, out)
         self._ending = ""
+        moved = [v for v in visits if v.zone in {i for i in gone if self._zone_ids[i] in {z.id for z in camera.zones}}]
+        if moved:  # to the other plane: rules about the zone stay, and must hear that these visits have ended
+            self._apply_rules(self._tracker.last_us, self._zones.inside_count.tolist(), moved, cause, points, out)
         if (
             gone
-            or set(self._wire_ids) - {w.id for w in camera.tripwires}
+            or {w.place for w in self._tripwires.wires} - {w.place for w in camera.tripwires}
             or site.windows != self._site_settings.windows
         ):
             self._report_open(points)
@@ -659,15 +662,15 @@ class CameraLogic:
     def _encode_rare(self) -> bytes:
         """Return the beginning of a `_State`, up to `windows`."""
         fields = (
-            STATE_VERSION, self._zone_ids, self._wire_ids, self._labels, self._intake.snapshot()[1],
-            self._windows.snapshot(),
+            STATE_VERSION, [z.place for z in self._zones.zones], [w.place for w in self._tripwires.wires], self._labels,
+            self._intake.snapshot()[1], self._windows.snapshot(),
         )  # fmt: skip
         return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot; zones, tripwires and rules are matched by id, so settings may have changed."""
         s = _decode_state(data)
-        tables = unpack(s.tables, len(s.zone_ids), len(s.wire_ids))
+        tables = unpack(s.tables, len(s.zones), len(s.wires))
         self._labels = s.labels
         self._label_maps.clear()
         self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
@@ -675,13 +678,16 @@ class CameraLogic:
         self._tripwires.set_labels(s.labels)
         self._intake.restore(tuple(tables.order), s.intake)
         self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
-        self._zones.restore(tables.visits, s.zone_ids, self._alerts.restore(s.alerts))
-        self._tripwires.restore(tables.approaches, s.wire_ids)
+        self._zones.restore(tables.visits, s.zones, self._alerts.restore(s.alerts))
+        self._tripwires.restore(tables.approaches, s.wires)
         tallies, windows = s.windows
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
-        places = {"zone": self._zone_ids, "tripwire": self._wire_ids}
+        places = {
+            "zone": [z.id for z in self._zones.zones if z.place in s.zones],
+            "tripwire": [w.id for w in self._tripwires.wires if w.place in s.wires],
+        }
         self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
         self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
@@ -707,7 +713,7 @@ def _decode_state(data: bytes) -> _State:
 def state_settings(data: bytes) -> tuple[str, int]:
     """Return the settings that a snapshot was made under, and the time of its last frame."""
     s = _decode_state(data)
-    return s.settings, unpack(s.tables, len(s.zone_ids), len(s.wire_ids)).last_us
+    return s.settings, unpack(s.tables, len(s.zones), len(s.wires)).last_us
 
 
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:

@@ -16,7 +16,7 @@ from operators.compiled import kernel
 APPROACH = np.dtype(
     [
         ("crossed_us", "<i8"),  # time at which the path last met the wire
-        ("x", "<f4"),  # last observed anchor, ratios of the frame
+        ("x", "<f4"),  # last observed anchor (ratios of the frame) or ground point (m)
         ("y", "<f4"),
         ("at_us", "<i8"),  # when that was
         ("side", "i1"),  # settled side: −1 left, +1 right, 0 not yet settled
@@ -39,7 +39,7 @@ _CONFIRMED, _ENDED = 2, 3  # operators.tracking.table
 
 @kernel
 def signed_distance(points: Any, start: int, stop: int, x: Any, y: Any, aspect: float) -> float:
-    """Distance from the polyline in frame heights; positive on the right as walked (y points down)."""
+    """Distance from the polyline in units of y, where x is `aspect` as long; positive on the right if y points down."""
     best, sign, best_lean = np.inf, 1.0, 0.0
     for i in range(start, stop - 1):
         ax, ay = points[i, 0] * aspect, points[i, 1]
@@ -81,13 +81,31 @@ def meeting(points: Any, start: int, stop: int, x0: Any, y0: Any, x1: Any, y1: A
 
 
 @kernel
+def ground_sense(floor: Any) -> float:
+    """Return +1 where the ground's axes turn as those of the picture do (from x to y clockwise, seen from above), or −1.
+
+    `floor`: the homography from the picture to the ground, 9 numbers by rows, its third coordinate positive on the ground
+    that is seen; empty without. The camera looks from above, so what it sees on the right is right: the sign of
+    the homography's determinant says whether that is where the ground's turn is positive.
+    """
+    if floor.shape[0] < 9:
+        return 1.0
+    det = (
+        floor[0] * (floor[4] * floor[8] - floor[5] * floor[7])
+        - floor[1] * (floor[3] * floor[8] - floor[5] * floor[6])
+        + floor[2] * (floor[3] * floor[7] - floor[4] * floor[6])
+    )
+    return 1.0 if det > 0.0 else -1.0
+
+
+@kernel
 def step(
-    tracks: Any, slots: int, approaches: Any, points: Any, starts: Any, anchors: Any, bands: Any, wanted: Any,
-    aspect: float, now_us: int, out: Any,
+    tracks: Any, slots: int, approaches: Any, points: Any, starts: Any, anchors: Any, on_ground: Any, bands: Any,
+    wanted: Any, aspect: float, sense: float, now_us: int, out: Any,
 ) -> int:  # fmt: skip
     """Advance by one frame and write crossings to `out` (CROSSING, room for slots × wires); return their number.
 
-    Arrays as in `operators.zones.kernel.step`; `bands` float64 W in frame heights.
+    Arrays as in `operators.zones.kernel.step`; `sense` as `ground_sense` gives it.
     """
     n = 0
     for i in range(slots):
@@ -98,10 +116,14 @@ def step(
             a = approaches[i, wire]
             if t.born_us == now_us:
                 a.known, a.side, a.odd, a.pending, a.crossed_us = 0, 0, 0, 0, 0
-            if t.seen:
+            if t.seen and (t.has_ground or not on_ground[wire]):
                 # Rounded as they are kept, so that one segment ends exactly where the next begins.
-                x = np.float64(np.float32(t.box[0] + anchors[wire, 0] * (t.box[2] - t.box[0])))
-                y = np.float64(np.float32(t.box[1] + anchors[wire, 1] * (t.box[3] - t.box[1])))
+                x, y, scale, right = np.float64(0.0), np.float64(0.0), aspect, 1.0
+                if on_ground[wire]:
+                    x, y, scale, right = np.float64(t.ground[0]), np.float64(t.ground[1]), 1.0, sense
+                else:
+                    x = np.float64(np.float32(t.box[0] + anchors[wire, 0] * (t.box[2] - t.box[0])))
+                    y = np.float64(np.float32(t.box[1] + anchors[wire, 1] * (t.box[3] - t.box[1])))
                 if a.known:
                     count, along = meeting(
                         points, starts[wire], starts[wire + 1], np.float64(a.x), np.float64(a.y), x, y
@@ -110,7 +132,7 @@ def step(
                         a.crossed_us = a.at_us + np.int64(along * (now_us - a.at_us))
                         a.odd = (a.odd + count) % 2
                 a.x, a.y, a.at_us, a.known = x, y, now_us, 1
-                d = signed_distance(points, starts[wire], starts[wire + 1], x, y, aspect)
+                d = right * signed_distance(points, starts[wire], starts[wire + 1], x, y, scale)
                 if abs(d) > bands[wire]:
                     side = 1 if d > 0.0 else -1
                     if a.side == -side and a.odd and wanted[wire, t.label]:

@@ -12,6 +12,9 @@ from operators.anchors import anchor_weights, class_mask, pack_lines
 from operators.tripwires import kernel
 from schemas.settings import Tripwire
 
+NO_FLOOR = np.zeros(0)
+"""Of a camera whose ground is not known (`kernel.ground_sense`)."""
+
 
 class Crossing(NamedTuple):
     """One object crossed one wire. `side`: −1 to the left, +1 to the right, as walked from first to last point."""
@@ -33,7 +36,8 @@ class Tripwires:
         self.approaches: npt.NDArray[Any] = np.zeros((capacity, len(wires)), kernel.APPROACH)
         self.points, self.starts = pack_lines([w.points for w in wires])
         self.anchors = np.array([anchor_weights(w.anchor) for w in wires], np.float64).reshape(-1, 2)
-        self.bands = np.array([w.band_ratio for w in wires], np.float64)
+        self.on_ground = np.array([w.plane == "ground" for w in wires], np.bool_)
+        self.bands = np.array([w.band_m if w.plane == "ground" else w.band_ratio for w in wires], np.float64)
         self.wanted = np.zeros((len(wires), 256), np.bool_)
         self._out = np.zeros(0, kernel.CROSSING)
 
@@ -46,15 +50,22 @@ class Tripwires:
         """Return how many crossings one step can make."""
         return slots * len(self.wires)
 
-    def step(self, tracks: npt.NDArray[Any], slots: int, aspect: float, now_us: int) -> list[Crossing]:
-        """Take the tracks after their step; return crossings by slot, then wire."""
+    def step(
+        self,
+        tracks: npt.NDArray[Any],
+        slots: int,
+        aspect: float,
+        now_us: int,
+        floor: npt.NDArray[np.float64] = NO_FLOOR,
+    ) -> list[Crossing]:
+        """Take the tracks after their step; return crossings by slot, then wire. `floor` as `kernel.ground_sense` takes it."""
         if not self.wires or not slots:
             return []
         if self.room(slots) > len(self._out):
             self._out = np.zeros(2 * self.room(slots), kernel.CROSSING)
         n = kernel.step(
-            tracks, slots, self.approaches, self.points, self.starts, self.anchors, self.bands, self.wanted,
-            aspect, now_us, self._out,
+            tracks, slots, self.approaches, self.points, self.starts, self.anchors, self.on_ground, self.bands,
+            self.wanted, aspect, kernel.ground_sense(floor), now_us, self._out,
         )  # fmt: skip
         return [Crossing(*r) for r in self._out[:n].tolist()] if n else []
 
@@ -62,12 +73,12 @@ class Tripwires:
         """Return the live rows."""
         return self.approaches[:slots].tobytes()
 
-    def restore(self, rows: bytes, wire_ids: Sequence[str]) -> None:
-        """Take up live rows written for `wire_ids`; wires that are gone are forgotten, new ones start empty."""
-        old = np.frombuffer(rows, kernel.APPROACH).reshape(-1, len(wire_ids)) if wire_ids else None
+    def restore(self, rows: bytes, places: Sequence[str]) -> None:
+        """Take up live rows written for wires of these `Tripwire.place`; others are forgotten, new ones start empty."""
+        old = np.frombuffer(rows, kernel.APPROACH).reshape(-1, len(places)) if places else None
         self.approaches[:] = np.zeros((), kernel.APPROACH)
         if old is None:
             return
         for i, wire in enumerate(self.wires):
-            if wire.id in wire_ids:
-                self.approaches[: len(old), i] = old[:, wire_ids.index(wire.id)]
+            if wire.place in places:
+                self.approaches[: len(old), i] = old[:, places.index(wire.place)]

@@ -41,6 +41,7 @@ class Span(NamedTuple):
     dwell_sum_s: float
     dwell_max_s: float
     seen_count: int
+    level_end: int = 0
 
 
 class Report(NamedTuple):
@@ -282,4 +283,4 @@ def _span(start: int, end: int, key: tuple[str, str, str], level: int, series: S
     dwell_sum_s = sum(dwells, 0.0)  # a float even of none: the first value written fixes a field's type in InfluxDB
     mean = area / (end - start)
     longest_s = max(dwells, default=0.0)
-    return Span(start, key, low, mean, high, counts, len(dwells), dwell_sum_s, longest_s, seen), level
+    return Span(start, key, low, mean, high, counts, len(dwells), dwell_sum_s, longest_s, seen, level), level

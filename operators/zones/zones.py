@@ -47,6 +47,8 @@ class Zones:
         self.inside_count = np.zeros(len(zones), np.int64)
         self.points, self.starts = pack_lines([z.polygon for z in zones])
         self.anchors = np.array([anchor_weights(z.anchor) for z in zones], np.float64).reshape(-1, 2)
+        self.on_ground = np.array([z.plane == "ground" for z in zones], np.bool_)
+        self.bands = np.array([z.band_m if z.plane == "ground" else z.band_ratio for z in zones], np.float64)
         self.gap_us = np.array([round(z.gap_s * 1e6) for z in zones], np.int64)
         self.min_inside_us = np.array([round(z.min_inside_s * 1e6) for z in zones], np.int64)
         self.rule_zone = np.array([zone for zone, _ in dwell_rules], np.int64)
@@ -63,8 +65,8 @@ class Zones:
         """Return how many records one step can make: per object and zone an enter and an exit, per dwell rule one."""
         return slots * (2 * len(self.zones) + len(self.rule_us))
 
-    def step(self, tracks: npt.NDArray[Any], slots: int, now_us: int) -> list[Visit]:
-        """Take the tracks after their step; return what happened, by slot, then zone."""
+    def step(self, tracks: npt.NDArray[Any], slots: int, now_us: int, aspect: float = 1.0) -> list[Visit]:
+        """Take the tracks after their step; return what happened, by slot, then zone. `aspect`: frame width / height."""
         if not self.zones or not slots:
             self.inside_count[:] = 0
             return []
@@ -72,8 +74,8 @@ class Zones:
         if room > len(self._out):
             self._out = np.zeros(2 * room, kernel.RECORD)
         n = kernel.step(
-            tracks, slots, self.visits, self.points, self.starts, self.anchors, self.gap_us, self.min_inside_us,
-            self.wanted, self.rule_zone, self.rule_us, now_us, self.inside_count, self._out,
+            tracks, slots, self.visits, self.points, self.starts, self.anchors, self.on_ground, self.bands, self.gap_us,
+            self.min_inside_us, self.wanted, self.rule_zone, self.rule_us, aspect, now_us, self.inside_count, self._out,
         )  # fmt: skip
         return [Visit(*r) for r in self._out[:n].tolist()] if n else []
 
@@ -98,18 +100,18 @@ class Zones:
             v["open"] = 0
         return exits
 
-    def restore(self, rows: bytes, zone_ids: Sequence[str], rule_of: Sequence[int] | None = None) -> None:
-        """Take up live rows written for `zone_ids`; visits to zones that are gone are forgotten, new zones start empty.
+    def restore(self, rows: bytes, places: Sequence[str], rule_of: Sequence[int] | None = None) -> None:
+        """Take up live rows written for zones of these `Zone.place`; visits to others are forgotten, new zones start empty.
 
         `rule_of` gives today's index of each dwell rule that they were written for, −1 for one that is gone.
         """
-        old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(zone_ids)) if zone_ids else None
+        old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(places)) if places else None
         self.visits[:] = np.zeros((), kernel.VISIT)
         if old is None:
             return
         for i, zone in enumerate(self.zones):
-            if zone.id in zone_ids:
-                self.visits[: len(old), i] = old[:, zone_ids.index(zone.id)]
+            if zone.place in places:
+                self.visits[: len(old), i] = old[:, places.index(zone.place)]
         if rule_of is not None and list(rule_of) != list(range(len(self.rule_us))):
             reached = self.visits["reached"].copy()
             self.visits["reached"] = 0

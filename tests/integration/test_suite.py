@@ -31,7 +31,7 @@ FIELDS: dict[str, dict[str, type]] = {
     },
     "zone_window": {
         "enter_count": int, "born_inside_count": int, "exit_count": int, "occupancy_min": int, "occupancy_mean": float,
-        "occupancy_max": int, "visit_count": int, "dwell_sum_s": float, "dwell_max_s": float, "revision": int,
+        "occupancy_max": int, "occupancy": int, "visit_count": int, "dwell_sum_s": float, "dwell_max_s": float, "revision": int,
         "complete": bool,
     },
     "tripwire_window": {"left_count": int, "right_count": int, "revision": int, "complete": bool},

@@ -15,14 +15,16 @@ if sys.argv[2] == "plain":
     warnings.simplefilter("error")
 from operators.compiled import COMPILED
 assert COMPILED == (sys.argv[2] != "plain")
-from tests.unit.operators.scenes import noisy_scene
+from tests.unit.operators import test_ground_places
+from tests.unit.operators.scenes import CAMERA, noisy_scene
 digest = hashlib.sha256()
 scene = noisy_scene(3, duration_s=12.0)
-logic = scene.fresh()
-for record in scene.records:
-    for output in logic.on_record(record):
-        digest.update(output.value)
-    digest.update(logic.snapshot())
+on_the_ground = test_ground_places.stage(True).logic(CAMERA), test_ground_places.records(True, 5.0)
+for logic, records in ((scene.fresh(), scene.records), on_the_ground):
+    for record in records:
+        for output in logic.on_record(record):
+            digest.update(output.value)
+        digest.update(logic.snapshot())
 print(digest.hexdigest())
 """
 

@@ -18,7 +18,7 @@ from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
 from schemas.live_settings import SettingsAck, SettingsMessage, new_version, version_key
 from schemas.rules import Crowding, Loitering
-from schemas.settings import Camera, SiteSettings, Tripwire, Windows, Zone, fingerprint
+from schemas.settings import Camera, Pose, SiteSettings, Tripwire, Windows, Zone, fingerprint
 from schemas.wire import Event, TrackFrame, decode, encode
 from tests.unit.operators.scenes import (
     CAMERA,
@@ -189,6 +189,31 @@ def test_removing_a_zone_ends_its_visits_and_reports_its_windows_and_leaves_the_
     assert [p.tags["zone"] for p in points_of(out) if p.measurement == "visit"] == ["all"]
     assert not [e for e in events_of(out) if e.kind == "track_end"], "the track goes on"
     assert [t.transition for t in alerts_of(out) if t.rule == "loiter"] == ["open"], "so does the other rule's alert"
+
+
+def test_a_zone_that_moves_to_the_ground_is_another_zone_and_its_visits_and_alerts_end() -> None:
+    pose = Pose(
+        rotation=((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)), translation_mm=(0.0, 5000.0, 0.0),
+        intrinsic=((1000.0, 0.0, 800.0), (0.0, 1000.0, 500.0), (0.0, 0.0, 1.0)),
+    )  # fmt: skip
+    far = ((900.0, 900.0), (901.0, 900.0), (901.0, 901.0))
+    before = camera(pose=pose)
+    zones = (before.zones[0], Zone(id="left", plane="ground", polygon=far))
+    wires = (Tripwire(id="wire", plane="ground", points=far[:2]),)
+    stage = stage_of(site(before))
+    logic = stage.logic(CAMERA)
+    told = stage.on_settings(
+        *message(site(camera(pose=pose, zones=zones, tripwires=wires)), 1, START_US + 2 * SECOND_US)
+    )
+    assert acks_of(told)[0].errors == ()
+    out = run(logic, standing(60))
+    exits = [(e.zone, e.at_us, e.reason) for e in events_of(out) if e.kind in ("exit", "track_end")]
+    assert exits == [("left", START_US + 1_900_000, "settings")]
+    ends = [(t.rule, t.transition, t.at_us) for t in alerts_of(out) if t.transition == "close"]
+    assert ends == [("loiter", "close", START_US + 1_900_000)]
+    points = stored(p for p in points_of([*out, *logic.on_silence()]) if p.measurement == "zone_window")
+    left = [fields["occupancy"] for key, fields in points.items() if ("zone", "left") in key[1]]  # type: ignore[operator]
+    assert left and not any(left), "nobody is left behind in the zone's figures"
 
 
 def test_a_tripwire_that_is_added_counts_from_its_time_and_one_that_is_removed_no_more() -> None:

@@ -75,6 +75,7 @@ def test_closed_windows_equal_the_step_function(
         levels = [sum(a <= t < b for a, b in known) for t in range(start, end)]  # whole units: exact for whole dates
         assert (span.level_min, span.level_max) == (min(levels), max(levels))
         assert span.level_mean == sum(levels) / LENGTH
+        assert span.level_end == sum(a < end <= b for a, b in known)  # who comes at the end is the next window's
         ended = [float(b - a) for a, b in known if start <= b < end]
         assert span.counts == {
             k: n for k, n in Counter({0: sum(start <= a < end for a, _ in known), 2: len(ended)}).items() if n

@@ -15,10 +15,15 @@ GRID = 64  # points lie on multiples of 1/64: exact in float32
 
 @dataclass(frozen=True)
 class Look:
-    """One object in one frame: at a point, or unseen."""
+    """One object in one frame: at a point, or unseen. `grounded`: its place on the ground is known."""
 
     point: tuple[float, float] | None
     label: int = 0
+    grounded: bool = True
+
+    def place(self, on_ground: bool) -> tuple[float, float] | None:
+        """Return where the object is observed, on the ground or in the picture."""
+        return None if on_ground and not self.grounded else self.point
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,12 @@ def walkers(draw: st.DrawFn, labels: int = 2) -> Walker:
     """Draw an object that is seen at its first frame, and mostly afterwards."""
     looks = draw(
         st.lists(
-            st.builds(Look, st.one_of(points(), points(), points(), st.none()), st.integers(0, labels - 1)),
+            st.builds(
+                Look,
+                st.one_of(points(), points(), points(), st.none()),
+                st.integers(0, labels - 1),
+                st.sampled_from([True, True, True, False]),
+            ),
             max_size=25,
         )
     )
@@ -48,8 +58,8 @@ def walkers(draw: st.DrawFn, labels: int = 2) -> Walker:
     return Walker(draw(st.integers(0, 5)), draw(st.integers(0, 6)), (first, *looks))
 
 
-def table(crowd: list[Walker], frame: int, times: list[int]) -> np.ndarray:  # type: ignore[type-arg]
-    """Return the track table after frame `frame`; slot i is object i."""
+def table(crowd: list[Walker], frame: int, times: list[int], on_ground: bool = False) -> np.ndarray:  # type: ignore[type-arg]
+    """Return the track table after frame `frame`; slot i is object i. `on_ground`: points are metres, boxes lie elsewhere."""
     tracks = np.zeros(len(crowd), TRACK)
     for slot, w in enumerate(crowd):
         k, t = frame - w.first, tracks[slot]
@@ -68,6 +78,8 @@ def table(crowd: list[Walker], frame: int, times: list[int]) -> np.ndarray:  # t
         if look.point is not None:
             x, y = look.point
             t["seen"], t["box"] = 1, (x - HALF, y - HALF, x + HALF, y + HALF)
+            if on_ground:
+                t["box"], t["has_ground"], t["ground"][:2] = (0.0, 0.0, 1.0, 1.0), look.grounded, (x, y)
     return tracks
 
 
