@@ -17,6 +17,8 @@ from operators import block
 from operators.block import matrix, matrix_at, place, vector, vector_at
 from operators.compiled import COMPILED, kernel
 from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
+from operators.motion import kernel as motion
+from operators.motion.kernel import MOTION
 from operators.stages import track_frame
 from operators.stages.track_frame import write_track_frame
 from operators.tracking import kernel as tracking
@@ -30,18 +32,18 @@ from operators.zones.kernel import RECORD, VISIT
 
 SECTIONS = (
     "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
-    "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
+    "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
     "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
     "wire_wanted", "crowd_zone", "crowd_count",
-    "template_ends", "tracks", "visits", "approaches", "column_of", "template",
+    "template_ends", "tracks", "motions", "visits", "approaches", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
     HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
-    ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
+    STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
     ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
     WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
-    TEMPLATE_ENDS, TRACKS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
+    TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
 
 SCRATCH_SECTIONS = (
@@ -66,6 +68,8 @@ NOT_NEXT = -1
 I8, F8, F4, U4, U1, B1 = (np.dtype(name) for name in ("<i8", "<f8", "<f4", "<u4", "u1", "?"))
 WORD = 8  # bytes; rows of all tables are whole words
 TRACK_BYTES, VISIT_BYTES, APPROACH_BYTES = TRACK.itemsize, VISIT.itemsize, APPROACH.itemsize
+MOTION_BYTES, MOTION_FIXED_WORDS = MOTION.itemsize, motion.FIXED_BYTES // WORD
+MOTION_WORDS = motion.KEPT_BYTES // WORD  # at most: of its vertices, only those in use are kept
 TRACK_WORDS, VISIT_WORDS, APPROACH_WORDS = TRACK_BYTES // WORD, VISIT_BYTES // WORD, APPROACH_BYTES // WORD
 GROUND_AT = -(-TRACK.fields["ground"][1] // WORD)  # type: ignore[index]
 GROUND_END = (TRACK.fields["ground"][1] + TRACK.fields["ground"][0].itemsize) // WORD  # type: ignore[index]
@@ -152,6 +156,10 @@ def _advance(stamp: int) -> Any:
             vector(memory, FLOOR, F8), vector(memory, COLUMN_OF, I8), now_us, last_us, aspect, parameters,
         )  # fmt: skip
         slots = header[SLOTS]
+        motion.step(
+            tracks, slots, vector(memory, MOTIONS, MOTION), vector(memory, STILL, F8),
+            vector(memory, FLOOR, F8).shape[0] > 0, now_us,
+        )  # fmt: skip
         count, births, ends = publish_tracks(
             tracks, slots, aspect, parameters, vector(scratch, BORN_US, I8), vector(scratch, ORDINALS, U4),
             matrix(scratch, BOXES, F4), matrix(scratch, VELOCITIES, F4), vector(scratch, STATES, U1),
@@ -191,7 +199,7 @@ def _advance(stamp: int) -> Any:
     return advance
 
 
-advance = _advance(source_stamp(tracking, plain_tracking, table, zones, tripwires, track_frame, block))
+advance = _advance(source_stamp(tracking, plain_tracking, table, motion, zones, tripwires, track_frame, block))
 
 
 # ---- state -------------------------------------------------------------------------------------------------------------
@@ -213,12 +221,13 @@ def _pack(stamp: int) -> Any:
 
         The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
         for each slot in use: its number, whether its `ground` counts and a mask of its open visits in one word, a mask of its
-        known approaches in the next, then the rows themselves.
+        known approaches in the next, then the rows themselves; of a motion, the vertices in use and nothing after them.
         """
         head_bytes = vector(scratch, OUT, U1)
         out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)
         header, tracks = vector(memory, HEADER, I8), vector(memory, TRACKS, TRACK)
         visits, approaches = matrix(memory, VISITS, VISIT), matrix(memory, APPROACHES, APPROACH)
+        motions = vector(memory, MOTIONS, MOTION)
         at = _copy(out, 0, header, 0, table.HEADER_SIZE)
         at = _copy(out, at, vector_at(memory, place(memory, STREAM), table.STREAM_SIZE, I8), 0, table.STREAM_SIZE)
         at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
@@ -234,6 +243,9 @@ def _pack(stamp: int) -> Any:
             if t.has_ground:
                 at = _copy(out, at, words, GROUND_AT, GROUND_END)
             at = _copy(out, at, words, GROUND_END, TRACK_WORDS)
+            kept: Any = MOTION_FIXED_WORDS + np.int64(motions[i].vertex_count)
+            words = vector_at(memory, place(memory, MOTIONS) + MOTION_BYTES * i, kept, I8)
+            at = _copy(out, at, words, 0, kept)
             open_visits, known_approaches = 0, 0
             for zone in range(visits.shape[1]):
                 if visits[i, zone].open:
@@ -256,4 +268,4 @@ def _pack(stamp: int) -> Any:
     return pack
 
 
-pack = _pack(source_stamp(table, zones, tripwires, block))
+pack = _pack(source_stamp(table, motion, zones, tripwires, block))

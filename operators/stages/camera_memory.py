@@ -12,6 +12,8 @@ import numpy.typing as npt
 from operators.alerts import Alerts
 from operators.block import Block
 from operators.intake import Intake
+from operators.motion import Motion
+from operators.motion.kernel import MOTION
 from operators.stages import camera_kernel as k
 from operators.stages import track_frame
 from operators.tracking import Scratch, Tracker
@@ -30,11 +32,12 @@ DETECTION_BYTES = 16 + 4 + 1  # box, score, class
 
 
 class CameraMemory:
-    """A camera's arrays in one block. The tracker's, the zones' and the tripwires' own are moved there."""
+    """A camera's arrays in one block. The capabilities' own are moved there."""
 
     def __init__(
-        self, intake: Intake, tracker: Tracker, zones: Zones, tripwires: Tripwires, alerts: Alerts, silence_us: int
-    ) -> None:
+        self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires, alerts: Alerts,
+        silence_us: int,
+    ) -> None:  # fmt: skip
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
         self.tally = np.zeros(2, np.int64)  # frames and detections of the window that is counted now
@@ -49,6 +52,7 @@ class CameraMemory:
         owners: dict[str, tuple[Any, str]] = {name: (self, name) for name in k.SECTIONS if hasattr(self, name)}
         owners["order"] = (intake, "order")
         owners |= {name: (tracker, name) for name in ("clock", "header", "stream", "parameters", "tracks", "column_of")}
+        owners |= {name: (motion, name) for name in ("motions", "still")}
         zone_names = ("points", "starts", "anchors", "on_ground", "bands", "gap_us", "min_inside_us", "wanted")
         owners |= {f"zone_{name}": (zones, name) for name in zone_names}
         owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
@@ -133,13 +137,14 @@ class Tables(NamedTuple):
     order: list[int]
     last_us: int
     tracks: bytes
+    motions: bytes
     visits: bytes
     approaches: bytes
 
 
 def packed_room(capacity: int, zone_count: int, wire_count: int) -> int:
     """Return how many bytes a packed state can take."""
-    per_slot = 2 + k.TRACK_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
+    per_slot = 2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
     return k.WORD * (1 + k.HEAD_WORDS + capacity * per_slot)
 
 
@@ -149,6 +154,8 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
     header, stream = words[: k.HEADER_END], words[k.HEADER_END : k.STREAM_END]
     slots = int(header[SLOTS])
     tracks = np.zeros((slots, k.TRACK_WORDS), np.int64)
+    motions = np.zeros(slots, MOTION)
+    motion_words = motions.view(np.int64).reshape(slots, k.MOTION_BYTES // k.WORD)
     visits = np.zeros((slots, zone_count, k.VISIT_WORDS), np.int64)
     approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
     without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
@@ -159,6 +166,12 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
         kept = list(range(k.TRACK_WORDS)) if head >> k.GROUND_BIT & 1 else without_ground
         tracks[slot, kept] = words[at + 2 : at + 2 + len(kept)]
         at += 2 + len(kept)
+        fixed = k.MOTION_FIXED_WORDS
+        motion_words[slot, :fixed] = words[at : at + fixed]
+        at += fixed
+        vertices = int(motions[slot]["vertex_count"])
+        motion_words[slot, fixed : fixed + vertices] = words[at : at + vertices]
+        at += vertices
         for zone in _bits(head >> k.VISITS_BIT):
             visits[slot, zone] = words[at : at + k.VISIT_WORDS]
             at += k.VISIT_WORDS
@@ -167,7 +180,7 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
             at += k.APPROACH_WORDS
     tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
     last_us = int(words[k.ORDER_END])
-    rows = (a.tobytes() for a in (tracks, visits, approaches))
+    rows = (a.tobytes() for a in (tracks, motions, visits, approaches))
     return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *rows)
 
 

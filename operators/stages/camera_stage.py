@@ -1,6 +1,6 @@
 """The camera stage: everything that is known from one camera alone, in one operator, frame by frame.
 
-record → intake → tracker → zones, tripwires → windows, alerts → tracks, events, alerts, figures, dead letters
+record → intake → tracker → motion, zones, tripwires → windows, alerts → tracks, events, alerts, figures, dead letters
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec import Struct
 from operators.alerts import Alerts, Cause, Dwelling, source_alert
 from operators.intake import Intake
 from operators.intake.intake import Ready, Refused
+from operators.motion import Motion
 from operators.stages import camera_figures as figures
 from operators.stages import camera_kernel as kernel
 from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
@@ -86,7 +87,7 @@ _state_encoder = msgspec.msgpack.Encoder()
 _encode_part = _state_encoder.encode
 _state_decoder = msgspec.msgpack.Decoder(_State)
 _version_decoder = msgspec.msgpack.Decoder(_Version)
-STATE_VERSION = 3
+STATE_VERSION = 4
 _ARRAY = bytes([0x90 + len(_State.__struct_fields__)])  # how MessagePack begins an array of that many
 
 
@@ -188,6 +189,7 @@ class CameraLogic:
         config = tracker_config(camera.tracker, camera.track_memory_s)
         self._intake = Intake()
         self._tracker = Tracker(config, pose=camera.pose)
+        self._motion = Motion(camera.still_m, camera.still_ratio, config.capacity)
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
         self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
@@ -196,8 +198,9 @@ class CameraLogic:
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
         self._memory = CameraMemory(
-            self._intake, self._tracker, self._zones, self._tripwires, self._alerts, self.silence_ms * 1000
-        )
+            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._alerts,
+            self.silence_ms * 1000,
+        )  # fmt: skip
         n, places = config.capacity, (len(camera.zones), len(camera.tripwires))
         scratch.make_room(self._zones.room(n), self._tripwires.room(n), packed_room(n, *places))
         self._labels: tuple[str, ...] = ()
@@ -678,6 +681,7 @@ class CameraLogic:
         self._tripwires.set_labels(s.labels)
         self._intake.restore(tuple(tables.order), s.intake)
         self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
+        self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
         self._zones.restore(tables.visits, s.zones, self._alerts.restore(s.alerts))
         self._tripwires.restore(tables.approaches, s.wires)
         tallies, windows = s.windows

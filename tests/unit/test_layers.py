@@ -12,7 +12,18 @@ from typing import NamedTuple
 import pytest
 
 REPO_ROOT = Path(__file__).resolve().parent.parent.parent
-CAPABILITIES = ("alerts", "conditions", "influx", "intake", "settings", "tracking", "tripwires", "windows", "zones")
+CAPABILITIES = (
+    "alerts",
+    "conditions",
+    "influx",
+    "intake",
+    "motion",
+    "settings",
+    "tracking",
+    "tripwires",
+    "windows",
+    "zones",
+)
 _PLAIN = {"schemas", "operators.anchors", "operators.block", "operators.compiled"}
 _ALL_CAPABILITIES = {f"operators.{name}" for name in CAPABILITIES}
 

@@ -1,0 +1,81 @@
+"""The motions of one camera: the packed table, and what is said of a track at its end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.motion import kernel
+
+
+class Trajectory(NamedTuple):
+    """How an object moved from its first observation to its last."""
+
+    path: tuple[tuple[int, float, float], ...]
+    """(ms since born_us, x, y): metres, or frame heights where the ground is not known. Straight and steady in between."""
+    error: float
+    """Each observation lies within this of the path, at its own time; metres or frame heights."""
+    stopped_s: float
+    """In stays of at least `kernel.STOP_S`."""
+    distance_m: float | None
+    speed_mean_mps: float | None
+    speed_max_mps: float | None
+    """The mean over the fastest stretch of the path of at least `kernel.STRETCH_S`; where none is so long, over all of it."""
+
+
+class Motion:
+    """Packed motions of one camera's objects, by slot.
+
+    Args:
+        still_m, still_ratio: who stays within this radius stands still: metres, and heights of the box without ground.
+        capacity: slots.
+    """
+
+    def __init__(self, still_m: float, still_ratio: float, capacity: int) -> None:
+        self.motions: npt.NDArray[Any] = np.zeros(capacity, kernel.MOTION)
+        self.still = np.array([still_m, still_ratio], np.float64)
+
+    def step(self, tracks: npt.NDArray[Any], slots: int, on_ground: bool, now_us: int) -> None:
+        """Take the tracks after their step."""
+        kernel.step(tracks, slots, self.motions, self.still, on_ground, now_us)
+
+    def trajectory(self, track: Any, slot: int, on_ground: bool) -> Trajectory:
+        """Return how the object of a slot has moved, up to its last observation."""
+        m = self.motions[slot : slot + 1].view(np.recarray)[0]
+        step = kernel.STEP_M if on_ground else kernel.STEP_RATIO
+        count = int(m.vertex_count)
+        path = [kernel.vertex(m, i, step) for i in range(count)]
+        errors = [kernel.decoded_error(int(m.errors[i]), step) for i in range(1, count)]
+        fastest_mps = float(m.fastest_mps)
+        if count and int(m.last_ms) > path[-1][2]:
+            begin, end = path[-1], kernel.open_end(m, step)
+            path.append(end)
+            errors.append(kernel.decoded_error(int(m.errors[0]), step))
+            seconds = (end[2] - begin[2]) * 1e-3
+            if seconds >= kernel.STRETCH_S:
+                fastest_mps = max(fastest_mps, math.dist(begin[:2], end[:2]) / seconds)
+        walked_m = kernel.distance(m) if on_ground else 0.0
+        mean_mps = walked_m / ((path[-1][2] - path[0][2]) * 1e-3) if len(path) > 1 else 0.0
+        is_known = on_ground and count > 0
+        return Trajectory(
+            tuple((int(ms), float(x), float(y)) for x, y, ms in path),
+            max(errors, default=step),
+            self._stopped_ms(track, m) * 1e-3,
+            walked_m if is_known else None,
+            mean_mps if is_known else None,
+            max(fastest_mps, mean_mps) if is_known else None,
+        )
+
+    def _stopped_ms(self, track: Any, m: Any) -> int:
+        now_ms = (int(track["seen_us"]) - int(m.still_us)) // 1000
+        return int(m.stopped_ms) + (now_ms if now_ms >= kernel.STOP_S * 1e3 else 0)
+
+    def restore(self, rows: bytes, tracks: npt.NDArray[Any], slots: int, on_ground: bool) -> None:
+        """Take up the live rows of a snapshot; `tracks` as they were then."""
+        old = np.frombuffer(rows, kernel.MOTION)
+        self.motions[:] = np.zeros((), kernel.MOTION)
+        self.motions[: len(old)] = old
+        kernel.derive_all(tracks, slots, self.motions, on_ground)
