@@ -8,6 +8,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from schemas.fields import XY, SettingsError
+from schemas.ground_points import problem_of
 from schemas.rules import (
     ON_GROUND,
     AnyRule,
@@ -103,6 +104,8 @@ def _check_camera(source: str, path: str, camera: Camera) -> None:
         _check_classes(source, f"{at}.classes", counter.classes, sent)
         if "24:00" in counter.reset:
             raise SettingsError(source, f"{at}.reset", "expected 00:00 to 23:59, got 24:00")
+        if len(set(counter.reset)) < len(counter.reset):
+            raise SettingsError(source, f"{at}.reset", "a time is named twice")
     if camera.heat_map:
         _check_heat_map(source, f"{path}.heat_map", camera.heat_map, camera)
     for i, rule in enumerate(camera.rules):
@@ -155,15 +158,19 @@ def _check_ground_points(source: str, path: str, camera: Camera) -> None:
     if len(points) < 4:
         raise SettingsError(source, f"{path}.ground_points", f"expected at least four points, got {len(points)}")
     for i, p in enumerate(points):
-        _check_points(source, f"{path}.ground_points[{i}].image", (p.image,), "image")
-        _check_points(source, f"{path}.ground_points[{i}].ground_m", (p.ground_m,), "ground")
+        _check_point(source, f"{path}.ground_points[{i}].image", p.image, "image")
+        _check_point(source, f"{path}.ground_points[{i}].ground_m", p.ground_m, "ground")
+    at, problem = problem_of(points)
+    if problem:
+        raise SettingsError(source, f"{path}.ground_points" + (f"[{at}]" if at >= 0 else ""), problem)
 
 
 def _check_heat_map(source: str, path: str, heat_map: HeatMap, camera: Camera) -> None:
     _check_plane(source, path, heat_map.plane, camera)
     _check_classes(source, f"{path}.classes", heat_map.classes, camera.detector.classes)
     if heat_map.plane == "ground":
-        _check_points(source, path, (heat_map.from_m, heat_map.to_m), "ground")
+        _check_point(source, f"{path}.from_m", heat_map.from_m, "ground")
+        _check_point(source, f"{path}.to_m", heat_map.to_m, "ground")
         if heat_map.from_m[0] >= heat_map.to_m[0] or heat_map.from_m[1] >= heat_map.to_m[1]:
             problem = f"expected from_m below to_m on both axes, got {list(heat_map.from_m)} and {list(heat_map.to_m)}"
             raise SettingsError(source, f"{path}.to_m", problem)
@@ -229,13 +236,17 @@ def _check_distinct(source: str, path: str, names: list[str]) -> None:
 
 
 def _check_points(source: str, path: str, points: tuple[XY, ...], plane: str = "image") -> None:
+    for i, point in enumerate(points):
+        _check_point(source, f"{path}[{i}]", point, plane)
+        if i and points[i - 1] == point:
+            raise SettingsError(source, f"{path}[{i}]", "the same point twice in a row")
+
+
+def _check_point(source: str, path: str, point: XY, plane: str) -> None:
     low, high = (0, 1) if plane == "image" else (-MAX_GROUND_M, MAX_GROUND_M)
     expected = "ratios of the frame from 0 to 1" if plane == "image" else f"metres up to {MAX_GROUND_M:g}"
-    for i, (x, y) in enumerate(points):
-        if not (math.isfinite(x) and math.isfinite(y) and low <= x <= high and low <= y <= high):
-            raise SettingsError(source, f"{path}[{i}]", f"expected {expected}, got [{x}, {y}]")
-        if i and points[i - 1] == (x, y):
-            raise SettingsError(source, f"{path}[{i}]", "the same point twice in a row")
+    if not all(math.isfinite(c) and low <= c <= high for c in point):
+        raise SettingsError(source, path, f"expected {expected}, got {list(point)}")
 
 
 def _check_polygon(source: str, path: str, polygon: tuple[XY, ...], plane: str = "image") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,30 @@ MAX_FILE_BYTES = 1 << 20
 MAX_SCALAR_CHARS = 4096
 
 
+def _plain_words() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return what plain words are no text, as PyYAML wants it: by their first character, tag and pattern."""
+    sign, digits = "-+", "0123456789"
+    words = (
+        ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+        ("int", r"[-+]?(0|[1-9][0-9_]*)", sign + digits),
+        ("float", r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?", sign + digits + "."),
+        ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", sign + "."),
+        ("null", r"~|null|Null|NULL", "~nN"),
+    )
+    found: dict[str, list[tuple[str, re.Pattern[str]]]] = {"": [("tag:yaml.org,2002:null", re.compile("^$"))]}
+    for tag, pattern, firsts in words:
+        for first in firsts:
+            found.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$")))
+    return found
+
+
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (a short file can expand to gigabytes), tags and duplicate keys."""
+    """Safe YAML without aliases (a short file can expand to gigabytes), tags, merges and duplicate keys.
+
+    Plain words are read as YAML 1.2 has them where 1.1 surprises: 20:00 and 2026-12-24 are text, 1e6 is a number.
+    """
+
+    yaml_implicit_resolvers = _plain_words()
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
