@@ -73,7 +73,7 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
         p.error(f"--exactly-once-topics: expected names of {sorted(known)}, got {sorted(set(exact) - known)}")
     kafka = KafkaConfig(
         bootstrap_servers=a.bootstrap_servers, group_id=a.group_id, start=a.start, exactly_once_topics=exact,
-        transactional_id_prefix=a.group_id, properties=_properties(a.kafka_properties),
+        transactional_id_prefix=a.group_id, properties=properties(a.kafka_properties),
     )  # fmt: skip
     target = (
         InfluxTarget(a.influx_url, a.influx_org, a.influx_bucket, str(Path(a.influx_token_file).resolve()))
@@ -81,7 +81,7 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
         else None
     )
     return Options(
-        _sites(a.settings) if settings else [],
+        sites(a.settings) if settings else [],
         kafka,
         target,
         a.parallelism,
@@ -91,31 +91,33 @@ def parse(description: str, settings: bool, influx: bool, argv: list[str] | None
     )
 
 
-def _sites(paths: list[str]) -> list[SiteSettings]:
+def sites(paths: list[str]) -> list[SiteSettings]:
+    """Read site files; on bad ones print the path of the field and exit with 2."""
     try:
-        sites = [load_settings(path) for path in paths]
-        index_cameras(sites)
+        found = [load_settings(path) for path in paths]
+        index_cameras(found)
     except SettingsError as e:
         _refuse(f"settings refused: {e}")
-    return sites
+    return found
 
 
-def _properties(path: str | None) -> dict[str, str]:
+def properties(path: str | None) -> dict[str, str]:
+    """Read name=value lines for Kafka clients; on bad ones say which and exit with 2."""
     if path is None:
         return {}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         _refuse(f"--kafka-properties {path}: cannot be read: {getattr(e, 'strerror', None) or e}")
-    properties = {}
+    found = {}
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip():  # the line itself may be a password
             _refuse(f"--kafka-properties {path}, line {number}: expected name=value, or # and a remark")
-        properties[name.strip()] = value.strip()
-    return properties
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _refuse(text: str) -> NoReturn:

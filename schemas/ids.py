@@ -18,6 +18,11 @@ def transition_id(alert: str, transition: str, number: int) -> str:
     return f"{alert}#{transition}{number}"
 
 
+def alert_subject(alert: str) -> str:
+    """Return what an `alert_id` is about, without its start: camera, place and subject, whatever the version of the rule."""
+    return "/".join(alert.split("/")[2:-1])
+
+
 def event_id(kind: str, subject: str, place: str, at_us: int) -> str:
     """Name one event."""
     return f"{kind}/{subject}/{place}/{at_us}"

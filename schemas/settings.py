@@ -7,7 +7,7 @@ A file is read as a whole or refused as a whole, and the refusal names the path 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -239,9 +239,27 @@ class SiteSettings(Base, kw_only=True, frozen=True):
 
 
 def fingerprint(settings: SiteSettings) -> str:
-    """Return 12 hex digits that change with any setting; stamped on every output. Defaults are left out of it, so that settings
-    keep theirs when a release adds a field."""
-    return hashlib.sha256(msgspec.msgpack.encode(settings)).hexdigest()[:12]
+    """Return 12 hex digits that change with any setting; stamped on every output. What is at its default is left out of it, so
+    that settings keep theirs when a release adds a field.
+
+    It depends on values alone. msgspec's `omit_defaults` goes by identity: settings that were pickled into a job, or that
+    spell a default out, would have other digits than those that are compared with them.
+    """
+    return hashlib.sha256(msgspec.msgpack.encode(_told(settings))).hexdigest()[:12]
+
+
+def _told(value: Any) -> Any:
+    """Return settings as plain data without what is at its default."""
+    if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        told = {config.tag_field: config.tag} if config.tag_field else {}
+        for f in msgspec.structs.fields(value):
+            found = getattr(value, f.name)
+            default = f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
+            if found != default:
+                told[f.encode_name] = _told(found)
+        return told
+    return [_told(item) for item in value] if isinstance(value, tuple) else value
 
 
 def index_cameras(sites: list[SiteSettings]) -> dict[str, tuple[SiteSettings, Camera]]:

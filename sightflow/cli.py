@@ -39,6 +39,10 @@ COMMANDS = {
     "settings": Command(
         "sightflow.settings.command", "change zones, tripwires and rules while a job runs; see and undo it"
     ),
+    "replay": Command(
+        "sightflow.replay.command", "what if: recorded detections under other settings, and what would differ"
+    ),
+    "record": Command("sightflow.replay.record", "write a span of the topic of detections to a file"),
     "report": Command("sightflow.report.command", "one HTML page of what came out"),
     "track": Command("sightflow.track.command", "run the camera stage's tracker over a file of detections"),
     "evaluate": Command(

@@ -17,6 +17,7 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
 
 from operators.flink.batch_shell import BatchShell
+from operators.flink.bounded_shell import BoundedShell
 from operators.flink.keyed_shell import KeyedShell
 from operators.flink.live_shell import LiveShell
 from operators.stages.stage import BatchStage, LiveStage, Stage
@@ -51,6 +52,36 @@ class KafkaConfig:
     properties: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Span:
+    """What is read of a topic that is read to its end: records with timestamps from `from_ms` to before `to_ms`, of `keys`.
+
+    None, and no keys: without that bound. Records lie in the order of their arrival, not of their timestamps, so partitions
+    are read to where they end when the job starts.
+    """
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+    keys: tuple[str, ...] = ()
+
+    def options(self) -> dict[str, str]:
+        """Return the options of the source."""
+        start = (
+            {"scan.startup.mode": "earliest-offset"} if self.from_ms is None
+            else {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": str(self.from_ms)}
+        )  # fmt: skip
+        return {**start, "scan.bounded.mode": "latest-offset"}
+
+    def where(self) -> str:
+        """Return the condition on its rows, in SQL."""
+        tests = [
+            *([] if self.from_ms is None else [f"ts >= TO_TIMESTAMP_LTZ({self.from_ms}, 3)"]),
+            *([] if self.to_ms is None else [f"ts < TO_TIMESTAMP_LTZ({self.to_ms}, 3)"]),
+            *([f"k IN ({', '.join(map(_quoted, self.keys))})"] if self.keys else []),
+        ]
+        return " AND ".join(tests)
+
+
 class Streams:
     """Makes the streams of one job. Every transformation gets a uid of its own, those that the Table API makes too."""
 
@@ -60,10 +91,11 @@ class Streams:
         self.config = config
         self.build = build
 
-    def from_topic(self, topic: str, uid: str, sharded: bool = False) -> DataStream:
+    def from_topic(self, topic: str, uid: str, sharded: bool = False, span: Span | None = None) -> DataStream:
         """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''.
 
         Sharded: as (shard, (value, partition, offset, key), time), where a key always falls to the same of 16 shards.
+        With a span the stream ends.
         """
         table = f"source_{uid}".replace("-", "_")
         start = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}[
@@ -82,6 +114,7 @@ class Streams:
             "key.fields": "k",
             "value.format": "raw",
             "value.fields-include": "EXCEPT_KEY",
+            **(span.options() if span else {}),
             **self._properties(),
         }
         self.tables.execute_sql(
@@ -89,7 +122,8 @@ class Streams:
             " off BIGINT METADATA FROM 'offset' VIRTUAL, ts TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,"
             f" WATERMARK FOR ts AS ts - INTERVAL '{self.config.out_of_order_s:.3f}' SECOND) WITH ({_sql(options)})"
         )
-        return self._keyed(table, "v, part, off", "ts", sharded, uid)
+        where = span.where() if span else ""
+        return self._keyed(f"{table} WHERE {where}" if where else table, "v, part, off", "ts", sharded, uid)
 
     def settings(self, topic: str, uid: str) -> DataStream:
         """Read a topic of settings from its beginning, as (key, value, partition, offset).
@@ -149,6 +183,10 @@ class Streams:
         everywhere = settings.broadcast(MapStateDescriptor("unused", Types.STRING(), Types.STRING()))
         return _key_by(stream, _RECORD).connect(everywhere).process(shell, OUTPUT).uid(uid).name(uid)
 
+    def through_bounded(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
+        """Send a stream that ends through a stage, by key; return its rows."""
+        return _key_by(stream, _RECORD).process(BoundedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+
     def through_batches(self, sharded: DataStream, stage: BatchStage, uid: str) -> DataStream:
         """Send a sharded stream through a stage that takes many records at once; return its rows."""
         return _key_by(sharded, _SHARDED_RECORD).process(BatchShell(stage, self.build), OUTPUT).uid(uid).name(uid)
@@ -172,6 +210,21 @@ class Streams:
         statements.attach_as_datastream()
         for root, name in zip(_transformations(self.env)[before:], inserted, strict=True):
             _name_behind(root, f"{uid}-{name}")
+
+    def to_files(self, rows: DataStream, folder: str, uid: str) -> None:
+        """Write rows as lines, those of each topic to files in `folder`/file=TOPIC; they are whole when the job has finished."""
+        table, view = f"sink_{uid}".replace("-", "_"), f"out_{uid}".replace("-", "_")
+        self.tables.create_temporary_view(view, self.tables.from_data_stream(rows).alias("topic", "k", "v"))
+        options = {"connector": "filesystem", "path": folder, "format": "raw"}
+        self.tables.execute_sql(
+            f"CREATE TEMPORARY TABLE {table} (v BYTES, `file` STRING) PARTITIONED BY (`file`) WITH ({_sql(options)})"
+        )
+        statements = self.tables.create_statement_set()
+        before = len(_transformations(self.env))
+        statements.add_insert_sql(f"INSERT INTO {table} SELECT v, topic FROM {view}")
+        statements.attach_as_datastream()
+        for root in _transformations(self.env)[before:]:
+            _name_behind(root, uid)
 
     def _insert(self, statements: StatementSet, views: list[str], names: list[str], guarantee: str, uid: str) -> None:
         table = f"sink_{uid}_{guarantee}".replace("-", "_")
@@ -203,7 +256,11 @@ class Streams:
 
 
 def _sql(options: dict[str, str]) -> str:
-    return ", ".join("'{}' = '{}'".format(k, v.replace("'", "''")) for k, v in options.items())
+    return ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in options.items())
+
+
+def _quoted(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
 
 
 def _key_by(stream: DataStream, record: Any) -> KeyedStream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,20 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from schemas.wire import BadMessage, DetectionFrame, Label, decode_detections
+from schemas.wire import BadMessage, DetectionFrame, decode_detections
 from sightflow.errors import SightflowError
 from sightflow.pose_file import PoseFile, read_pose
 from sightflow.progress import Progress
 from sightflow.track import jsonl_file, mot_file, results, wire_file
+from sightflow.track.arguments import fps_of, label_of, size_of
 from sightflow.track.outputs import require_distinct
 from sightflow.track.render import Renderer, rendering
 from sightflow.track.source import CAMERA, SITE, BadInput, Tally, View
 from sightflow.track.stage_run import DEFAULT_TRACKER, StageRun, camera_settings, keep_class
 
-MIN_FPS, MAX_FPS = 1e-3, 1000.0
-MAX_SIDE_PX = 65_536
 DEFAULT_CLASS = "person"
 _SHOW_EACH = 64  # frames between two looks at the clock
 
@@ -154,35 +150,11 @@ def _job(a: argparse.Namespace) -> Job:
                 f"--format {a.format} needs --size, and --fps where the file has no time_s",
                 "add, for example: --fps 30 --size 1920x1080",
             )
-        view = View(*_size(a.size), view.fps if a.fps is None else _fps(a.fps))
+        view = View(*size_of(a.size), view.fps if a.fps is None else fps_of(a.fps))
     elif a.fps is not None:
-        view = View(1, 1, _fps(a.fps))  # the rate of a rendered video
+        view = View(1, 1, fps_of(a.fps))  # the rate of a rendered video
     pose = read_pose(a.camera_pose) if a.camera_pose else None
-    return Job(a.detections, a.format, view, pose, _label(a.label), a.camera, a.tracker)
-
-
-def _label(text: str) -> str:
-    """Return a class as messages may have it; the stage would refuse each frame with another."""
-    try:
-        return msgspec.convert(text, Label) if text else ""
-    except msgspec.ValidationError:
-        raise SightflowError(
-            f"--class: expected 1 to 64 characters without line breaks and other control characters, got {text[:80]!r}"
-        ) from None
-
-
-def _fps(fps: float) -> float:
-    if not MIN_FPS <= fps <= MAX_FPS:  # false for NaN too
-        raise SightflowError(f"--fps: expected a number from {MIN_FPS:g} to {MAX_FPS:g}, got {fps:g}")
-    return fps
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text.strip())
-    sides = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
-    if not all(1 <= side <= MAX_SIDE_PX for side in sides):
-        raise SightflowError(f"--size: expected WIDTHxHEIGHT in pixels, such as 1920x1080, got {text!r}")
-    return sides
+    return Job(a.detections, a.format, view, pose, label_of(a.label), a.camera, a.tracker)
 
 
 # --- input ---------------------------------------------------------------------------------------------------------

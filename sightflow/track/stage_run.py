@@ -73,7 +73,7 @@ class StageRun:
                 self._numbering.expect(message.boot, message.seq, place)
             raw, at_ms = (
                 (encode(message), message.capture_us // 1000) if isinstance(message, DetectionFrame)
-                else (message, _capture_ms(message))
+                else (message, envelope(message)[1])
             )  # fmt: skip
             yield from self._tracked(self._logic.on_record(Input(raw, 0, place, at_ms)), place)
         # Frames that still wait for a gap to be filled come out as they do when a source falls silent.
@@ -116,18 +116,20 @@ class _Numbering:
 
 
 class _Head(msgspec.Struct):
+    camera: str = ""
     capture_us: int = 0
 
 
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 
 
-def _capture_ms(message: bytes) -> int:
-    """Return the record timestamp that an agent would have given this message; 0 for one that cannot be read."""
+def envelope(message: bytes) -> tuple[str, int]:
+    """Return key and timestamp (ms) that an agent would have given this message; '' and 0 for one that cannot be read."""
     try:
-        return _decode_head(message).capture_us // 1000
+        head = _decode_head(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
-        return 0
+        return "", 0
+    return head.camera, head.capture_us // 1000
 
 
 def keep_class(frame: DetectionFrame, only: str) -> DetectionFrame:

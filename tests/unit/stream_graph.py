@@ -16,7 +16,7 @@ from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
-from jobs import camera_stage, influx_writer, suite
+from jobs import camera_stage, influx_writer, replay, suite
 from sightflow.stack.flink_conf import SHARED_CONF_DIR, flatten
 
 SETTINGS = ["--settings", "sites/demo.yaml"]
@@ -25,6 +25,7 @@ JOBS: dict[str, tuple[Callable[[], None], list[str]]] = {
     "suite": (suite.main, [*SETTINGS, *INFLUX]),
     "camera_stage": (camera_stage.main, SETTINGS),
     "influx_writer": (influx_writer.main, INFLUX),
+    "replay": (replay.main, [*SETTINGS, "--from-ms", "1", "--to-ms", "2", "--out", "file:///tmp/none"]),
 }
 
 

@@ -42,6 +42,7 @@ LAYERS: dict[str, set[str]] = {
     "models": {"edge_agent.detector"},
     "sightflow": {"schemas", "simulator", "sightflow.track"},
     "sightflow.track": {"schemas", "operators.stages", "sightflow"},
+    "sightflow.replay": {"schemas", "operators.stages", "sightflow"},
     "bench": {"schemas", "operators", "jobs", "edge_agent", "simulator", "sightflow"},
 }
 """Package → what it may import beside itself. A module belongs to the longest name here that it begins with."""

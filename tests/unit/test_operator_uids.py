@@ -60,7 +60,7 @@ def difference(recorded: dict[str, str], found: dict[str, str]) -> list[str]:
     return gone + new + other
 
 
-@pytest.mark.parametrize("job", ["suite", "camera_stage", "influx_writer"])
+@pytest.mark.parametrize("job", ["suite", "camera_stage", "influx_writer", "replay"])
 def test_operators_have_the_uids_that_are_on_record(built: dict[str, Any], job: str) -> None:
     recorded = json.loads(RECORDED.read_text())
     assert set(recorded) == set(built["jobs"])

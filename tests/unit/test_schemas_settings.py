@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from schemas.fields import ANCHORS, SettingsError
 from schemas.rules import Crowding, Loitering
-from schemas.settings import fingerprint, index_cameras
+from schemas.settings import SiteSettings, fingerprint, index_cameras
 from schemas.settings_file import MAX_FILE_BYTES, load_settings, parse_settings
 from simulator.geometry import ANCHOR_FRACTIONS
 from simulator.layout import scene_settings, settings_yaml
@@ -211,6 +213,15 @@ def test_every_site_file_of_the_repository_is_read():
 def test_a_missing_file_is_a_settings_error(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings(tmp_path / "none.yaml")
+
+
+def test_a_fingerprint_depends_on_values_alone():
+    settings = parse_settings(GOOD.encode())
+    assert fingerprint(pickle.loads(pickle.dumps(settings))) == fingerprint(settings)
+    spelt = GOOD.replace("site: yard\n", "site: yard\nwindows: {length_s: 10.0}\ntenant: default\n")
+    assert fingerprint(parse_settings(spelt.encode())) == fingerprint(settings)
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode(settings), type=SiteSettings)
+    assert fingerprint(told) == fingerprint(settings)
 
 
 def test_fingerprints_differ_with_any_setting_and_not_with_the_layout_of_the_file():
