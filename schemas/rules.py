@@ -181,5 +181,13 @@ AnyRule = (
     LineCrossing | Tailgating | Intrusion | RestrictedClass | Loitering | DwellLimit | QueueWait | Crowding | QueueLength
     | Empty | Stopped | Speeding | WrongWay | Abandoned | Removed | Proximity
 )  # fmt: skip
+
+
+def identity(rule: AnyRule) -> str:
+    """Return id/version/type/place, and /grouped where its alerts are: a rule under which these change is another rule."""
+    place = rule.tripwire if isinstance(rule, WireRule) else rule.zone
+    return f"{rule.id}/{rule.version}/{rule.__struct_config__.tag}/{place}" + ("/grouped" if rule.grouped else "")
+
+
 ON_GROUND = (Speeding, Proximity)
 """Rules that mean nothing without metres."""

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
+from schemas.fields import Severity
 from schemas.topics import MAX_MESSAGE_BYTES
 
 SCHEMA_VERSION = 1
@@ -153,6 +154,11 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     settings: str = ""
 
 
+AlertCause = Literal[
+    "condition", "repetition", "joined", "left", "escalation", "acknowledged", "schedule", "settings", "source_lost"
+]  # fmt: skip
+
+
 class AlertTransition(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One transition of one alert. Topic `alerts`; key = alert_id. Folding by `id` makes repeats harmless."""
 
@@ -182,6 +188,14 @@ class AlertTransition(Struct, kw_only=True, frozen=True, omit_defaults=True):
     input_offset: int = -1
     input_seq: int = -1
     detection_sent_us: int = 0  # `sent_us` of the frame that caused this: the alert's record timestamp − this = latency
+    severity: Severity = "warning"
+    cause: AlertCause = "condition"  # of this transition
+    incident: str = ""  # alerts that belong together share it: the alert_id of the first of them
+    tripwire: str = ""
+    subject_count: int = 0  # of `subjects`, which names 100 of them at most
+    acknowledged_by: str = ""
+    muted: bool = False  # somebody wants to hear nothing of this rule now
+    off_hours: bool = False  # `thresholds` are those outside the rule's schedule
 
 
 class Point(Struct, frozen=True, array_like=True):
