@@ -14,7 +14,6 @@ from operators.conditions import kernel, table
 from operators.conditions.compilation import compile_rules, rule_name, second_classes
 from operators.conditions.table import (
     HELD,
-    IDLE,
     MAX_PAIRS,
     MAX_RULES,
     OPEN,
@@ -22,6 +21,7 @@ from operators.conditions.table import (
     PAIR_COUNT,
     PAIR_RUN,
     PASSAGE,
+    POTENTIAL,
     REFUSED_PAIRS,
     RUN,
 )
@@ -148,7 +148,7 @@ class Conditions:
 
     def _measured(self, run: Any, rule: int) -> float:
         if kernel.is_time(int(self.rules[rule]["measure"])):
-            return int(run["true_us"] - run["since_us"]) * 1e-6
+            return int(run["true_us"] - run["since_us"]) * 1e-6 + float(run["value"])
         return float(run["value"])
 
     def value(self, tracks: Rows, slots: int, rule: int, ordinal: int = -1, other_ordinal: int = -1) -> float:
@@ -156,21 +156,28 @@ class Conditions:
 
         Seconds of a visit, inside, still, alone or empty; m/s; metres; a count. `ordinal` −1: the rule's place itself.
         """
+        run = self._run(tracks, slots, rule, ordinal, other_ordinal)
+        return float("nan") if run is None else self._measured(run, rule)
+
+    def holds(
+        self, tracks: Rows, slots: int, now_us: int, rule: int, ordinal: int = -1, other_ordinal: int = -1
+    ) -> bool:
+        """Whether a rule is true of a subject in the frame of `now_us` itself, not only within its gap."""
+        run = self._run(tracks, slots, rule, ordinal, other_ordinal)
+        return run is not None and int(run["true_us"]) == now_us
+
+    def _run(self, tracks: Rows, slots: int, rule: int, ordinal: int, other_ordinal: int) -> Any:
+        """Return the run under way, None where there is none."""
         if ordinal < 0:
-            run = self.places[rule]
-            return self._measured(run, rule) if run["phase"] != IDLE else float("nan")
-        numbers = tracks["ordinal"][:slots]
-        if self.rules[rule]["measure"] == PAIR:
-            pairs = self.pairs[: self.pair_head[PAIR_COUNT]]
-            found = pairs[
-                (pairs["rule"] == rule)
-                & (numbers[pairs["subject"]] == ordinal)
-                & (numbers[pairs["other"]] == other_ordinal)
-            ]
+            found = self.places[rule : rule + 1]
+        elif self.rules[rule]["measure"] == PAIR:
+            pairs, numbers = self.pairs[: self.pair_head[PAIR_COUNT]], tracks["ordinal"]
+            is_theirs = (numbers[pairs["subject"]] == ordinal) & (numbers[pairs["other"]] == other_ordinal)
+            found = pairs[is_theirs & (pairs["rule"] == rule)]
         else:
-            of_rule = self.runs[:slots, rule]
-            found = of_rule[(numbers == ordinal) & (of_rule["phase"] != IDLE)]
-        return self._measured(found[0], rule) if len(found) else float("nan")
+            found = self.runs[:slots, rule][tracks["ordinal"][:slots] == ordinal]
+        found = found[(found["phase"] == POTENTIAL) | (found["phase"] == OPEN)]
+        return found[0] if len(found) else None
 
     def present(self, tracks: Rows, slots: int, visits: Rows, rule: int, now_us: int) -> list[tuple[int, int]]:
         """Return (ordinal, born_us) of those whom a COUNT rule counts in the frame of `now_us`, by slot."""

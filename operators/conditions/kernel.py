@@ -12,7 +12,8 @@ OPEN       –                              longer than the gap: → IDLE, ENDED
 
 It can only begin while it is true, never by waiting. A hole longer than the gap ends it even if it is true on both sides; then
 another begins (POTENTIAL) in the same step, and that can open with the next. An OPEN run whose hold is no longer reached,
-since the threshold was raised, says ENDED and is POTENTIAL again.
+since the threshold was raised, says ENDED and is POTENTIAL again. No two runs of one subject that begin are dated alike: where
+the time that they measure goes on, the later one begins when it does, with so many seconds passed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from operators.conditions.table import (
     REFUSED_PAIRS,
     SPEED,
     STILL,
+    TOLD,
 )
 
 _CONFIRMED, _OVER = 2, 3  # operators.tracking.table: CONFIRMED, ENDED
@@ -60,7 +62,7 @@ def to_us(seconds: float) -> Any:
 
 @kernel
 def is_time(measure: int) -> bool:
-    """Whether a run's value is the time that it has lasted."""
+    """Whether a rule measures how long something has lasted."""
     return measure <= ALONE or measure == EMPTY
 
 
@@ -68,8 +70,15 @@ def is_time(measure: int) -> bool:
 def run_value(run: Any, measure: int) -> Any:
     """Return what a run measured when it was true last."""
     if is_time(measure):
-        return np.float64(run.true_us - run.since_us) * 1e-6
+        return np.float64(run.true_us - run.since_us) * 1e-6 + np.float64(run.value)
     return np.float64(run.value)
+
+
+@kernel
+def run_lasted_us(run: Any, measure: int, now_us: int) -> Any:
+    """Return how long a run has lasted, with what had passed before it was dated."""
+    before = to_us(np.float64(run.value)) if is_time(measure) else np.int64(0)
+    return now_us - run.since_us + before
 
 
 @kernel
@@ -100,27 +109,33 @@ def advance_run(
     `over`: the subject is no more. `began_us`: since when the condition is true, if it begins now.
     """
     ended = False
-    if run.phase != IDLE and (over or now_us - run.true_us > gap_us):
-        if run.phase == OPEN:
-            ended = True
+    if run.phase == OPEN or run.phase == POTENTIAL:
+        lapsed = over or now_us - run.true_us > gap_us
+        ended = run.phase == OPEN and (lapsed or (holds and run_lasted_us(run, measure, now_us) < hold_us))
+        if ended:
             n = _write(
                 out, n, ENDED, rule, slot, label, ordinal, born_us, other_ordinal, other_born_us, run.since_us,
                 run.true_us, run_value(run, measure),
             )  # fmt: skip
+        if lapsed and measure == STILL:
+            run.phase = TOLD
+        elif lapsed:
+            clear(run)
+        elif ended:
+            run.value = np.float64(run_lasted_us(run, measure, now_us)) * 1e-6
+            run.phase, run.since_us = POTENTIAL, now_us
+    if over or (run.phase == TOLD and began_us > run.true_us):
         clear(run)
     if not holds:
         return n
-    if run.phase == OPEN and now_us - run.since_us < hold_us:
-        ended = True
-        run.phase = POTENTIAL
-        n = _write(
-            out, n, ENDED, rule, slot, label, ordinal, born_us, other_ordinal, other_born_us, run.since_us, run.true_us,
-            run_value(run, measure),
-        )  # fmt: skip
     if run.phase == IDLE:
-        run.phase, run.since_us = POTENTIAL, began_us
-    run.true_us, run.value = now_us, measured
-    if run.phase == POTENTIAL and not ended and now_us - run.since_us >= hold_us:
+        run.phase, run.since_us, run.value = POTENTIAL, began_us, 0.0
+    elif run.phase == TOLD:
+        run.phase, run.since_us, run.value = POTENTIAL, now_us, np.float64(now_us - began_us) * 1e-6
+    run.true_us = now_us
+    if not is_time(measure):
+        run.value = measured
+    if run.phase == POTENTIAL and not ended and run_lasted_us(run, measure, now_us) >= hold_us:
         run.phase = OPEN
         n = _write(
             out, n, BEGAN, rule, slot, label, ordinal, born_us, other_ordinal, other_born_us, run.since_us, now_us,
@@ -190,19 +205,33 @@ def _dwell(
     t: Any,
 ) -> int:  # fmt: skip
     """A run that lasts as long as the visit: its gaps are the zone's, and so is its class once it has begun."""
-    long_enough = inside and now_us - v.enter_us >= least_us
-    if run.phase == OPEN:
-        if over or not v.open or v.enter_us != run.since_us or (inside and not long_enough):
+    if run.phase != IDLE and (over or not v.open or v.enter_us > run.true_us):
+        ended = run.phase == OPEN
+        if ended:
             n = _write(
                 out, n, ENDED, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, run.true_us,
                 run_value(run, DWELL),
             )  # fmt: skip
-            clear(run)
+        clear(run)
+        if ended:
             return n
-        if inside:
-            run.true_us = now_us
+    if not inside:
+        return n
+    long_enough = now_us - v.enter_us >= least_us
+    if run.phase == OPEN and not long_enough:
+        n = _write(
+            out, n, ENDED, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, run.true_us,
+            run_value(run, DWELL),
+        )  # fmt: skip
+        run.phase = TOLD
+    elif run.phase == OPEN:
+        run.true_us = now_us
     elif long_enough and wanted:
-        run.phase, run.since_us, run.true_us = OPEN, v.enter_us, now_us
+        if run.phase == IDLE:
+            run.since_us = v.enter_us
+        else:
+            run.since_us, run.value = now_us, np.float64(now_us - v.enter_us) * 1e-6
+        run.phase, run.true_us = OPEN, now_us
         n = _write(
             out, n, BEGAN, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, now_us, run_value(run, DWELL)
         )

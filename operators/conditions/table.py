@@ -7,8 +7,8 @@ import numpy as np
 PRESENT, DWELL, STILL, ALONE, SPEED, AGAINST, GONE, COUNT, EMPTY, PAIR, CROSSING, FOLLOWING = range(12)
 """What a rule measures. Up to GONE of one object, COUNT and EMPTY of a place, PAIR of two objects, the others at a tripwire."""
 
-IDLE, POTENTIAL, OPEN = 0, 1, 2
-"""Phases of a run."""
+IDLE, POTENTIAL, OPEN, TOLD = 0, 1, 2, 3
+"""Phases of a run. TOLD: it has ended, but what it counts from has not; another run must not be dated as this one was."""
 
 BEGAN, ENDED, PULSE = 0, 1, 2
 """Kinds of a HELD record."""
@@ -39,7 +39,7 @@ RUN = np.dtype(
     [
         ("since_us", "<i8"),  # when it began
         ("true_us", "<i8"),  # when it was true last
-        ("value", "<f4"),  # what was measured then, of measures that are no times
+        ("value", "<f4"),  # what was measured then; of times: how many seconds had passed at `since_us`, mostly 0
         ("phase", "u1"),
     ],
     align=True,
