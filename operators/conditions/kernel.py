@@ -55,7 +55,7 @@ _GAPS = (301, 132, 57, 23, 10, 4, 1)  # Ciura, Best Increments for the Average C
 
 
 @kernel
-def to_us(seconds: float) -> Any:
+def to_us(seconds: Any) -> Any:
     """Round to microseconds."""
     return np.int64(np.rint(seconds * 1e6))
 

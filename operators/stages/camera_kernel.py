@@ -16,6 +16,9 @@ import numpy as np
 from operators import block
 from operators.block import matrix, matrix_at, place, vector, vector_at
 from operators.compiled import COMPILED, kernel
+from operators.conditions import kernel as conditions
+from operators.conditions import table as condition_table
+from operators.conditions.table import HELD, IDLE, PAIR_COUNT, PAIR_RUN, PASSAGE, REFUSED_PAIRS, RULE, RUN
 from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
 from operators.motion import kernel as motion
 from operators.motion.kernel import MOTION
@@ -34,32 +37,34 @@ SECTIONS = (
     "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
     "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
     "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
-    "wire_wanted", "crowd_zone", "crowd_count",
-    "template_ends", "tracks", "motions", "visits", "approaches", "column_of", "template",
+    "wire_wanted", "crowd_zone", "crowd_count", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
+    "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages", "pair_runs", "pair_head",
+    "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
     HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
     STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
     ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
-    WIRE_WANTED, CROWD_ZONE, CROWD_COUNT,
-    TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, COLUMN_OF, TEMPLATE,
+    WIRE_WANTED, CROWD_ZONE, CROWD_COUNT, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
+    TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES, PAIR_RUNS, PAIR_HEAD,
+    COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
 
 SCRATCH_SECTIONS = (
     "found", "frame", "born_us", "ordinals", "boxes", "velocities", "states", "labels", "scores", "births", "ends",
-    "visit_records", "crossing_records", "out",
+    "visit_records", "crossing_records", "held_records", "keys", "items", "out",
 )  # fmt: skip
 """Of the shared block. Contents: `camera_memory.CameraScratch`."""
 (
     FOUND, FRAME, BORN_US, ORDINALS, BOXES, VELOCITIES, STATES, LABELS, SCORES, BIRTHS, ENDS,
-    VISIT_RECORDS, CROSSING_RECORDS, OUT,
+    VISIT_RECORDS, CROSSING_RECORDS, HELD_RECORDS, KEYS, ITEMS, OUT,
 ) = range(len(SCRATCH_SECTIONS))  # fmt: skip
 
 NOW_US, FRAME_BOOT, SEQ, SENT_US, DETECTION_COUNT, LABEL_COUNT, PASSED = range(7)
 FRAME_HEAD = 8 * 7
 """A frame lies in `frame` as these numbers (int64), then boxes, scores and classes as they came."""
-FOUND_BIRTHS, FOUND_ENDS, FOUND_VISITS, FOUND_CROSSINGS = range(4)
+FOUND_BIRTHS, FOUND_ENDS, FOUND_VISITS, FOUND_CROSSINGS, FOUND_HELD = range(5)
 TALLY_FRAMES, TALLY_DETECTIONS = range(2)
 USUAL_UNTIL_US, SILENCE_US = range(2)
 """Of `limits`: the event time at which something is to be done beside the kernels (0: at once), and the longest gap."""
@@ -71,6 +76,8 @@ TRACK_BYTES, VISIT_BYTES, APPROACH_BYTES = TRACK.itemsize, VISIT.itemsize, APPRO
 MOTION_BYTES, MOTION_FIXED_WORDS = MOTION.itemsize, motion.FIXED_BYTES // WORD
 MOTION_WORDS = motion.KEPT_BYTES // WORD  # at most: of its vertices, only those in use are kept
 TRACK_WORDS, VISIT_WORDS, APPROACH_WORDS = TRACK_BYTES // WORD, VISIT_BYTES // WORD, APPROACH_BYTES // WORD
+RUN_BYTES, PAIR_BYTES, PASSAGE_BYTES = RUN.itemsize, PAIR_RUN.itemsize, PASSAGE.itemsize
+RUN_WORDS, PAIR_WORDS, PASSAGE_WORDS = RUN_BYTES // WORD, PAIR_BYTES // WORD, PASSAGE_BYTES // WORD
 GROUND_AT = -(-TRACK.fields["ground"][1] // WORD)  # type: ignore[index]
 GROUND_END = (TRACK.fields["ground"][1] + TRACK.fields["ground"][0].itemsize) // WORD  # type: ignore[index]
 """The words of a TRACK that mean nothing without `has_ground`."""
@@ -80,7 +87,7 @@ TALLY_END = STREAM_END + 2
 ORDER_END = TALLY_END + 5
 HEAD_WORDS = ORDER_END + 1  # the clock
 BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
-GROUND_BIT, VISITS_BIT = 16, 17
+GROUND_BIT, VISITS_BIT, RUNS_BIT = 16, 17, 49
 MAX_PLACES = (
     32  # zones or tripwires of a camera (schemas.settings.Camera): bits of a mask that fits beside a slot's number
 )
@@ -179,8 +186,16 @@ def _advance(stamp: int) -> Any:
             vector(memory, WIRE_BANDS, F8), matrix(memory, WIRE_WANTED, B1), aspect,
             tripwires.ground_sense(vector(memory, FLOOR, F8)), now_us, vector(scratch, CROSSING_RECORDS, CROSSING),
         )  # fmt: skip
+        held = conditions.step(
+            tracks, slots, vector(memory, MOTIONS, MOTION), matrix(memory, VISITS, VISIT),
+            vector(scratch, CROSSING_RECORDS, CROSSING), crossings, vector(memory, RULES, RULE), vector(memory, THRESHOLD, F8),
+            matrix(memory, RULE_WANTED, B1), matrix(memory, RULE_OTHER, B1), matrix(memory, RUNS, RUN),
+            vector(memory, PLACE_RUNS, RUN), matrix(memory, PASSAGES, PASSAGE), vector(memory, PAIR_RUNS, PAIR_RUN),
+            vector(memory, PAIR_HEAD, I8), vector(memory, RULE_COUNTS, I8), vector(scratch, KEYS, F8),
+            vector(scratch, ITEMS, I8), aspect, now_us, vector(scratch, HELD_RECORDS, HELD),
+        )  # fmt: skip
         found[FOUND_BIRTHS], found[FOUND_ENDS] = births, ends
-        found[FOUND_VISITS], found[FOUND_CROSSINGS] = visits, crossings
+        found[FOUND_VISITS], found[FOUND_CROSSINGS], found[FOUND_HELD] = visits, crossings, held
         tally = vector(memory, TALLY, I8)
         tally[TALLY_FRAMES] += 1
         tally[TALLY_DETECTIONS] += n
@@ -193,13 +208,17 @@ def _advance(stamp: int) -> Any:
             ),
             (8 * count, 4 * count, 16 * count, 8 * count, count, count, 4 * count),
         )  # fmt: skip
-        happened = births + ends + visits + crossings > 0
+        happened = births + ends + visits + crossings + held > 0
         return size, happened or now_us >= vector(memory, WAKE_US, I8)[0] or is_crowded(memory)
 
     return advance
 
 
-advance = _advance(source_stamp(tracking, plain_tracking, table, motion, zones, tripwires, track_frame, block))
+advance = _advance(
+    source_stamp(
+        tracking, plain_tracking, table, motion, zones, tripwires, conditions, condition_table, track_frame, block
+    )
+)
 
 
 # ---- state -------------------------------------------------------------------------------------------------------------
@@ -212,6 +231,39 @@ def _copy(out: Any, at: int, words: Any, begin: int, end: int) -> int:
     return at + end - begin
 
 
+@kernel
+def _copy_runs(out: Any, at: int, memory: Any, begin: Any, count: int) -> int:
+    """Copy those of `count` RUN rows that are under way, after a mask of which these are."""
+    runs, mask, head = vector_at(memory, begin, count, RUN), np.int64(0), at
+    at += 1
+    for r in range(count):
+        if runs[r].phase != IDLE:
+            mask |= np.int64(1) << np.int64(r)
+            at = _copy(out, at, vector_at(memory, begin + RUN_BYTES * r, RUN_WORDS, I8), 0, RUN_WORDS)
+    out[head] = mask
+    return at
+
+
+@kernel
+def _copy_conditions(out: Any, at: int, memory: Any, rules: int) -> int:
+    """Copy what is kept of the rules beside their objects' runs: those of places, pairs, passages (each with its number)."""
+    at = _copy_runs(out, at, memory, place(memory, PLACE_RUNS), rules)
+    head = vector(memory, PAIR_HEAD, I8)
+    out[at], out[at + 1] = head[PAIR_COUNT], head[REFUSED_PAIRS]
+    words = PAIR_WORDS * head[PAIR_COUNT]
+    at = _copy(out, at + 2, vector_at(memory, place(memory, PAIR_RUNS), words, I8), 0, words)
+    passages, count, begin = vector_at(memory, place(memory, PASSAGES), 2 * rules, PASSAGE), 0, at
+    at += 1
+    for p in range(2 * rules):
+        if passages[p].at_us:
+            out[at] = p
+            row = place(memory, PASSAGES) + PASSAGE_BYTES * p
+            at = _copy(out, at + 1, vector_at(memory, row, PASSAGE_WORDS, I8), 0, PASSAGE_WORDS)
+            count += 1
+    out[begin] = count
+    return at
+
+
 def _pack(stamp: int) -> Any:
     """Make `pack`, as `_advance` does."""
 
@@ -220,8 +272,9 @@ def _pack(stamp: int) -> Any:
         """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
 
         The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
-        for each slot in use: its number, whether its `ground` counts and a mask of its open visits in one word, a mask of its
-        known approaches in the next, then the rows themselves; of a motion, the vertices in use and nothing after them.
+        where there are rules, `_copy_conditions`; for each slot in use: its number, whether its `ground` counts, a mask of its
+        open visits and whether runs are under way in one word, a mask of its known approaches in the next, then the rows
+        themselves; of a motion, the vertices in use and nothing after them; of runs, `_copy_runs`.
         """
         head_bytes = vector(scratch, OUT, U1)
         out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)
@@ -233,6 +286,9 @@ def _pack(stamp: int) -> Any:
         at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
         at = _copy(out, at, vector(memory, ORDER, I8), 0, 5)
         at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1)
+        rules = vector(memory, RULES, RULE).shape[0]
+        if rules:
+            at = _copy_conditions(out, at, memory, rules)
         for i in range(header[SLOTS] if stamp >= 0 else 0):
             t = tracks[i]
             if t.status == FREE:
@@ -257,7 +313,15 @@ def _pack(stamp: int) -> Any:
                     known_approaches |= 1 << wire
                     row = place(memory, APPROACHES) + APPROACH_BYTES * (i * approaches.shape[1] + wire)
                     at = _copy(out, at, vector_at(memory, row, APPROACH_WORDS, I8), 0, APPROACH_WORDS)
-            out[head] = i | (np.int64(t.has_ground) << GROUND_BIT) | (open_visits << VISITS_BIT)
+            end = _copy_runs(out, at, memory, place(memory, RUNS) + RUN_BYTES * rules * i, rules)
+            has_runs = end > at + 1
+            at = end if has_runs else at
+            out[head] = (
+                i
+                | (np.int64(t.has_ground) << GROUND_BIT)
+                | (open_visits << VISITS_BIT)
+                | (np.int64(has_runs) << RUNS_BIT)
+            )
             out[head + 1] = known_approaches
         size = at * WORD
         begin = WORD - BIN_HEAD
@@ -268,4 +332,4 @@ def _pack(stamp: int) -> Any:
     return pack
 
 
-pack = _pack(source_stamp(table, motion, zones, tripwires, block))
+pack = _pack(source_stamp(table, motion, zones, tripwires, condition_table, block))

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from operators.alerts import Alerts
 from operators.block import Block
+from operators.conditions import Conditions, Kept
+from operators.conditions.table import HELD, MAX_PAIRS
 from operators.intake import Intake
 from operators.motion import Motion
 from operators.motion.kernel import MOTION
@@ -35,8 +37,8 @@ class CameraMemory:
     """A camera's arrays in one block. The capabilities' own are moved there."""
 
     def __init__(
-        self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires, alerts: Alerts,
-        silence_us: int,
+        self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires,
+        conditions: Conditions, alerts: Alerts, silence_us: int,
     ) -> None:  # fmt: skip
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
@@ -59,6 +61,9 @@ class CameraMemory:
         wire_names = ("points", "starts", "anchors", "on_ground", "bands", "wanted")
         owners |= {f"wire_{name}": (tripwires, name) for name in wire_names}
         owners["approaches"] = (tripwires, "approaches")
+        owners |= {name: (conditions, name) for name in ("rules", "threshold", "runs", "passages", "pair_head")}
+        owners |= {f"rule_{name}": (conditions, name) for name in ("wanted", "other", "counts")}
+        owners |= {"place_runs": (conditions, "places"), "pair_runs": (conditions, "pairs")}
         self._block = Block.holding([owners[name] for name in k.SECTIONS])
         self.memory = self._block.memory
         self.stand_on(np.zeros(0))
@@ -83,21 +88,23 @@ class CameraScratch(Scratch):
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
         self._message_bytes = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + capacity * track_frame.BYTES_PER_TRACK
-        self.found = np.zeros(4, np.int64)
+        self.found = np.zeros(5, np.int64)
+        self.keys, self.items = np.zeros(capacity), np.zeros(capacity, np.int64)
         self.frame = np.zeros((k.FRAME_HEAD + DETECTION_BYTES * MAX_DETECTIONS) // k.WORD + 1, np.int64)
-        self._record_room, self._crossing_room, self._state_room = -1, 0, 0
-        self.make_room(0, 0, 0)
+        self._room: tuple[int, ...] = (-1, 0, 0, 0)
+        self.make_room(0, 0, 0, 0)
 
-    def make_room(self, records: int, crossings: int, state_bytes: int) -> None:
+    def make_room(self, visits: int, crossings: int, held: int, state_bytes: int) -> None:
         """Have room for what one step can find, and for a packed state. Views of before are void afterwards."""
-        if records <= self._record_room and crossings <= self._crossing_room and state_bytes <= self._state_room:
+        room = (visits, crossings, held, state_bytes)
+        if all(asked <= there for asked, there in zip(room, self._room, strict=True)):
             return
-        self._record_room = max(records, self._record_room)
-        self._crossing_room = max(crossings, self._crossing_room)
-        self._state_room = max(state_bytes, self._state_room)
-        self.visit_records = np.zeros(self._record_room, RECORD)
-        self.crossing_records = np.zeros(self._crossing_room, CROSSING)
-        self.out = np.zeros(max(self._message_bytes, self._state_room) // k.WORD * k.WORD + k.WORD, np.uint8)
+        self._room = tuple(map(max, room, self._room))
+        visits, crossings, held, state_bytes = self._room
+        self.visit_records = np.zeros(visits, RECORD)
+        self.crossing_records = np.zeros(crossings, CROSSING)
+        self.held_records = np.zeros(held, HELD)
+        self.out = np.zeros(max(self._message_bytes, state_bytes) // k.WORD * k.WORD + k.WORD, np.uint8)
         block = Block.holding([(self, name) for name in k.SCRATCH_SECTIONS])
         self.memory = block.memory
         self._bytes = memoryview(self.memory)  # type: ignore[arg-type]  # an array is a buffer
@@ -140,16 +147,19 @@ class Tables(NamedTuple):
     motions: bytes
     visits: bytes
     approaches: bytes
+    conditions: Kept
 
 
-def packed_room(capacity: int, zone_count: int, wire_count: int) -> int:
+def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int) -> int:
     """Return how many bytes a packed state can take."""
     per_slot = 2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
-    return k.WORD * (1 + k.HEAD_WORDS + capacity * per_slot)
+    per_slot += 1 + rule_count * k.RUN_WORDS
+    rules = 4 + rule_count * (k.RUN_WORDS + 2 * (1 + k.PASSAGE_WORDS)) + MAX_PAIRS * k.PAIR_WORDS
+    return k.WORD * (1 + k.HEAD_WORDS + rules + capacity * per_slot)
 
 
-def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
-    """Read what `camera_kernel.pack` wrote for a camera of that many zones and tripwires."""
+def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> Tables:
+    """Read what `camera_kernel.pack` wrote for a camera of that many zones, tripwires and rules."""
     words = np.frombuffer(packed, np.int64)
     header, stream = words[: k.HEADER_END], words[k.HEADER_END : k.STREAM_END]
     slots = int(header[SLOTS])
@@ -159,7 +169,8 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
     visits = np.zeros((slots, zone_count, k.VISIT_WORDS), np.int64)
     approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
     without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
-    at = k.HEAD_WORDS
+    runs = np.zeros((slots, rule_count, k.RUN_WORDS), np.int64)
+    conditions, at = _unpack_conditions(words, k.HEAD_WORDS, rule_count)
     while at < len(words):
         head, known = int(words[at]), int(words[at + 1])
         slot = head & ((1 << k.GROUND_BIT) - 1)
@@ -172,16 +183,48 @@ def unpack(packed: bytes, zone_count: int, wire_count: int) -> Tables:
         vertices = int(motions[slot]["vertex_count"])
         motion_words[slot, fixed : fixed + vertices] = words[at : at + vertices]
         at += vertices
-        for zone in _bits(head >> k.VISITS_BIT):
+        for zone in _bits(head >> k.VISITS_BIT & (1 << k.MAX_PLACES) - 1):
             visits[slot, zone] = words[at : at + k.VISIT_WORDS]
             at += k.VISIT_WORDS
         for wire in _bits(known):
             approaches[slot, wire] = words[at : at + k.APPROACH_WORDS]
             at += k.APPROACH_WORDS
+        if head >> k.RUNS_BIT & 1:
+            at = _unpack_runs(words, at, runs[slot])
     tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
     last_us = int(words[k.ORDER_END])
-    rows = (a.tobytes() for a in (tracks, motions, visits, approaches))
-    return Tables(header.tobytes(), stream.tobytes(), tally, order, last_us, *rows)
+    return Tables(
+        header.tobytes(), stream.tobytes(), tally, order, last_us, tracks.tobytes(), motions.tobytes(), visits.tobytes(),
+        approaches.tobytes(), conditions._replace(runs=runs.tobytes()),
+    )  # fmt: skip
+
+
+def _unpack_conditions(words: npt.NDArray[np.int64], at: int, rule_count: int) -> tuple[Kept, int]:
+    """Read what `camera_kernel._copy_conditions` wrote; return it (without objects' runs), and where it ends."""
+    places = np.zeros((rule_count, k.RUN_WORDS), np.int64)
+    passages = np.zeros((2 * rule_count, k.PASSAGE_WORDS), np.int64)
+    if not rule_count:
+        return Kept(b"", b"", b"", b"", 0), at
+    at = _unpack_runs(words, at, places)
+    count, refused = words[at : at + 2].tolist()
+    at += 2
+    pairs = words[at : at + count * k.PAIR_WORDS]
+    at += len(pairs)
+    count = int(words[at])
+    at += 1
+    for _ in range(count):
+        passages[words[at]] = words[at + 1 : at + 1 + k.PASSAGE_WORDS]
+        at += 1 + k.PASSAGE_WORDS
+    return Kept(b"", places.tobytes(), passages.tobytes(), pairs.tobytes(), refused), at
+
+
+def _unpack_runs(words: npt.NDArray[np.int64], at: int, rows: npt.NDArray[np.int64]) -> int:
+    mask = int(words[at]) & (1 << 64) - 1
+    at += 1
+    for rule in _bits(mask):
+        rows[rule] = words[at : at + k.RUN_WORDS]
+        at += k.RUN_WORDS
+    return at
 
 
 def _bits(mask: int) -> list[int]:

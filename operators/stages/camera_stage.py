@@ -1,6 +1,6 @@
 """The camera stage: everything that is known from one camera alone, in one operator, frame by frame.
 
-record → intake → tracker → motion, zones, tripwires → windows, alerts → tracks, events, alerts, figures, dead letters
+record → intake → tracker → motion, zones, tripwires → conditions → windows, alerts → tracks, events, alerts, figures, dead letters
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from operators.alerts import Alerts, Cause, Dwelling, source_alert
+from operators.conditions import Conditions
 from operators.intake import Intake
 from operators.intake.intake import Ready, Refused
 from operators.motion import Motion
@@ -67,6 +68,7 @@ class _State(Struct, array_like=True):
     version: int
     zones: tuple[str, ...]  # `Zone.place`
     wires: tuple[str, ...]  # `Tripwire.place`
+    rules: tuple[str, ...]  # `Conditions.names`
     labels: tuple[str, ...]
     intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
@@ -195,14 +197,16 @@ class CameraLogic:
         self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
         self._zones = Zones(camera.zones, self._alerts.dwell_rules(), config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
+        self._conditions = Conditions(camera.rules, self._zone_ids, self._wire_ids, config.capacity)
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
         self._memory = CameraMemory(
-            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._alerts,
+            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._alerts,
             self.silence_ms * 1000,
         )  # fmt: skip
-        n, places = config.capacity, (len(camera.zones), len(camera.tripwires))
-        scratch.make_room(self._zones.room(n), self._tripwires.room(n), packed_room(n, *places))
+        n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
+        zones, wires, rules = self._zones, self._tripwires, self._conditions
+        scratch.make_room(zones.room(n), wires.room(n), rules.room(n), packed_room(n, *counts))
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
@@ -330,7 +334,7 @@ class CameraLogic:
         """Say what the kernels have found, and what the rules make of it."""
         self._settled = b""
         scratch = self._scratch
-        births, ends, visit_count, crossing_count = scratch.found.tolist()
+        births, ends, visit_count, crossing_count, _ = scratch.found.tolist()
         visits: list[Visit] = []
         if births or ends:
             self._note_tracks(scratch.births[:births].tolist(), scratch.ends[:ends].tolist(), out)
@@ -444,8 +448,8 @@ class CameraLogic:
         index = {label: i for i, label in enumerate(self._labels)}
         label_of[: len(labels)] = [index.get(label, index.get(OTHER, 0)) for label in labels]
         self._label_maps[labels] = label_of
-        self._zones.set_labels(self._labels)
-        self._tripwires.set_labels(self._labels)
+        for part in (self._zones, self._tripwires, self._conditions):
+            part.set_labels(self._labels)
 
     # ---- what happened ----------------------------------------------------------------------------------------
 
@@ -585,6 +589,7 @@ class CameraLogic:
         """End every track, and with it its visits, as of the last frame."""
         self._ending = ending
         last_us = self._tracker.last_us
+        self._conditions.end_all(self._tracker.tracks, self._tracker.slots)
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
@@ -665,25 +670,26 @@ class CameraLogic:
     def _encode_rare(self) -> bytes:
         """Return the beginning of a `_State`, up to `windows`."""
         fields = (
-            STATE_VERSION, [z.place for z in self._zones.zones], [w.place for w in self._tripwires.wires], self._labels,
-            self._intake.snapshot()[1], self._windows.snapshot(),
+            STATE_VERSION, [z.place for z in self._zones.zones], [w.place for w in self._tripwires.wires],
+            self._conditions.names, self._labels, self._intake.snapshot()[1], self._windows.snapshot(),
         )  # fmt: skip
         return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot; zones, tripwires and rules are matched by id, so settings may have changed."""
         s = _decode_state(data)
-        tables = unpack(s.tables, len(s.zones), len(s.wires))
+        tables = unpack(s.tables, len(s.zones), len(s.wires), len(s.rules))
         self._labels = s.labels
         self._label_maps.clear()
         self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
-        self._zones.set_labels(s.labels)
-        self._tripwires.set_labels(s.labels)
+        for part in (self._zones, self._tripwires, self._conditions):
+            part.set_labels(s.labels)
         self._intake.restore(tuple(tables.order), s.intake)
         self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
         self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
         self._zones.restore(tables.visits, s.zones, self._alerts.restore(s.alerts))
         self._tripwires.restore(tables.approaches, s.wires)
+        self._conditions.restore(tables.conditions, s.rules)
         tallies, windows = s.windows
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
@@ -717,7 +723,7 @@ def _decode_state(data: bytes) -> _State:
 def state_settings(data: bytes) -> tuple[str, int]:
     """Return the settings that a snapshot was made under, and the time of its last frame."""
     s = _decode_state(data)
-    return s.settings, unpack(s.tables, len(s.zones), len(s.wires)).last_us
+    return s.settings, unpack(s.tables, len(s.zones), len(s.wires), len(s.rules)).last_us
 
 
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:

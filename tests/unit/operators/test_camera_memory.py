@@ -9,17 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators.alerts import Alerts
 from operators.block import Block, matrix, place, vector
 from operators.compiled import kernel
+from operators.conditions import Conditions, Kept
+from operators.intake import Intake
+from operators.motion import Motion
 from operators.stages import camera_kernel, track_frame
-from operators.stages.camera_memory import unpack
+from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
 from operators.stages.camera_stage import CameraLogic
-from operators.tracking import FREE, TRACK
+from operators.tracking import FREE, TRACK, Tracker, TrackerConfig
+from operators.tracking.table import SLOTS
+from operators.tripwires import Tripwires
 from operators.tripwires.kernel import APPROACH
+from operators.zones import Zones
 from operators.zones.kernel import VISIT
+from schemas.rules import AnyRule, Crowding, Intrusion, Proximity, Tailgating
 from schemas.wire import TrackFrame, encode
 from tests.unit.operators.scenes import bounded, noisy_scene
 
+CAPACITY = 8
 PAIR = np.dtype([("a", "<i8"), ("b", "<f4", (2,))], align=True)
 SIZES = (8, 4, 16, 8, 1, 1, 4)  # bytes per track of each of track_frame.ARRAYS
 
@@ -110,7 +119,7 @@ def test_packed_tables_come_back_without_what_nobody_can_read() -> None:
     memory, scratch = logic._memory.memory, logic._scratch
     zones, wires = logic._zones.visits.shape[1], logic._tripwires.approaches.shape[1]
     packed = scratch.packed(camera_kernel.pack(memory, scratch.memory))[camera_kernel.BIN_HEAD :]
-    tables = unpack(packed, zones, wires)
+    tables = unpack(packed, zones, wires, len(logic._conditions.names))
     tracks, n = logic._tracker.tracks, logic._tracker.slots
     used = tracks["status"][:n] != FREE
     assert used.any()
@@ -125,6 +134,40 @@ def test_packed_tables_come_back_without_what_nobody_can_read() -> None:
     approaches = np.frombuffer(tables.approaches, APPROACH).reshape(n, wires)
     assert np.array_equal(approaches["x"][used], logic._tripwires.approaches[:n]["x"][used])
     assert tables.last_us == logic._tracker.last_us and tables.order == list(logic._intake.snapshot()[0])
+
+
+def test_packed_conditions_come_back() -> None:
+    rules: list[AnyRule] = [Intrusion(id=str(n), zone="z") for n in range(61)]
+    rules += [Tailgating(id="t", tripwire="w"), Proximity(id="p", distance_m=1.0), Crowding(id="c", zone="z", count=1)]
+    conditions = Conditions(rules, ["z"], ["w"], CAPACITY)
+    tracker = Tracker(TrackerConfig(capacity=CAPACITY))
+    memory = CameraMemory(
+        Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], [], CAPACITY), Tripwires([], CAPACITY), conditions,
+        Alerts("s", "c", [], []), 0,
+    )  # fmt: skip
+    scratch = CameraScratch(CAPACITY)
+    scratch.make_room(0, 0, 0, packed_room(CAPACITY, 0, 0, len(rules)))
+
+    def packed() -> Kept:
+        data = scratch.packed(camera_kernel.pack(memory.memory, scratch.memory))[camera_kernel.BIN_HEAD :]
+        return unpack(data, 0, 0, len(rules)).conditions
+
+    assert packed() == conditions.snapshot(0)
+    slots = tracker.header[SLOTS] = 3
+    tracker.tracks["status"][[0, 2]] = 2
+    for run in (conditions.runs[0, 63], conditions.runs[0, 1], conditions.runs[2, 0], conditions.places[63]):
+        run["phase"], run["since_us"], run["true_us"], run["value"] = (
+            2,
+            1_700_000_000_000_000,
+            1_700_000_000_000_001,
+            0.5,
+        )
+    for n in range(2):
+        conditions.pairs[n] = (5, 6 + n, 0.25, n, 2, 62, 1)
+    conditions.pair_head[:] = 2, 77
+    conditions.passages[61, 1] = (9, 8, 7, 6, 5)
+    assert packed() == conditions.snapshot(slots)
+    assert packed().refused_pairs == 77 and any(packed().runs) and any(packed().pairs) and any(packed().passages)
 
 
 def test_the_stamp_of_composed_kernels_changes_with_the_source_of_their_parts() -> None:
