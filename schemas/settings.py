@@ -193,7 +193,10 @@ class Camera(Base, kw_only=True, frozen=True):
 
 
 class Sliding(Base, kw_only=True, frozen=True):
-    """Windows that overlap: one of `length_s` begins every `step_s`. Whole multiples: length of step, step of `Windows.length_s`."""
+    """Windows that overlap: one of `length_s` begins every `step_s`.
+
+    Whole multiples: the length of the step (at most 288 times), the step of `Windows.length_s`. Each length once.
+    """
 
     length_s: Annotated[float, Meta(gt=0, le=86_400)]
     step_s: Annotated[float, Meta(gt=0, le=86_400)]

@@ -20,6 +20,7 @@ from schemas.rules import (
 )
 from schemas.settings import Camera, HeatMap, Pose, Schedule, SiteSettings, Windows
 
+MAX_STEPS = 288  # of a sliding window: a day of five minutes
 MAX_POSE_NUMBER = 1e9
 ROTATION_TOLERANCE = 1e-2  # poses are printed with five decimals or fewer
 MIN_HEIGHT_MM = 10.0
@@ -58,6 +59,11 @@ def _check_windows(source: str, windows: Windows) -> None:
             if round(whole * 1e6) % round(part * 1e6):
                 problem = f"expected a whole multiple of {part:g} s, got {whole:g} s"
                 raise SettingsError(source, f"windows.sliding[{i}].{name}", problem)
+        if sliding.length_s > MAX_STEPS * sliding.step_s:
+            problem = f"expected at most {MAX_STEPS} steps of {sliding.step_s:g} s, got {sliding.length_s:g} s"
+            raise SettingsError(source, f"windows.sliding[{i}].length_s", problem)
+        if sliding.length_s in [before.length_s for before in windows.sliding[:i]]:
+            raise SettingsError(source, f"windows.sliding[{i}].length_s", f"{sliding.length_s:g} s is there already")
 
 
 def _check_schedule(source: str, path: str, schedule: Schedule) -> None:

@@ -15,9 +15,10 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 
 from operators.flink.stage_shell import StageShell
-from operators.stages.stage import Input, KeyLogic, Stage
+from operators.stages.stage import Archiving, Input, KeyLogic, Stage
 
 STATE_NAME = "logic"
+ARCHIVE_NAME = "archive"
 TIMER_GRAIN_MS = 1000
 HOLD_UP_MS = 1000
 """A task that was held up for longer than this since it last looked has a backlog to read first."""
@@ -25,10 +26,11 @@ BACKLOG_MS = 2000
 
 
 class _Live:
-    __slots__ = ("arrived_ms", "held_ms", "logic", "timer_ms")
+    __slots__ = ("archive", "arrived_ms", "held_ms", "logic", "timer_ms")
 
     def __init__(self, logic: KeyLogic, now_ms: int) -> None:
         self.logic = logic
+        self.archive = logic.archive if isinstance(logic, Archiving) else None
         self.arrived_ms = now_ms  # processing time of the last record (or restart), hold-ups added
         self.timer_ms = 0  # the one timer that counts; 0: none
         self.held_ms = 0  # how long the task had been held up in all, when the timer was set
@@ -41,6 +43,7 @@ class KeyedShell(StageShell[Stage]):
         """Get the stage ready and the counters registered."""
         # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
         self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
+        self._archive = runtime_context.get_state(ValueStateDescriptor(ARCHIVE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._live: dict[str, _Live] = {}
         self._held_up = _hold_up_meter(runtime_context)
         self._begin(runtime_context)
@@ -63,6 +66,8 @@ class KeyedShell(StageShell[Stage]):
                 self._live.pop(key, None)  # keys that anybody can make up must not pile up here
         else:
             self._state.update(snapshot)
+            if live.archive is not None:
+                self._store_archive(live.archive)
         if logic.silence_ms:
             live.arrived_ms = int(time.time() * 1000)
             if not live.timer_ms:
@@ -95,7 +100,14 @@ class KeyedShell(StageShell[Stage]):
         snapshot = live.logic.snapshot()
         if snapshot is not None:
             self._state.update(snapshot)
+            if live.archive is not None:
+                self._store_archive(live.archive)
         return self._rows(out)
+
+    def _store_archive(self, archive: Callable[[], bytes | None]) -> None:
+        data = archive()
+        if data is not None:
+            self._archive.update(data)
 
     def _load(self, key: str) -> _Live:
         logic = self._stage.logic(key)
@@ -103,6 +115,9 @@ class KeyedShell(StageShell[Stage]):
         data = self._state.value()
         if data is not None:
             logic.restore(data)
+            archive = self._archive.value()
+            if archive is not None and isinstance(logic, Archiving):
+                logic.restore_archive(archive)
         return live
 
     def _set_timer(self, live: _Live, ctx: Any) -> None:

@@ -43,6 +43,15 @@ class Ready(NamedTuple):
     offset: int
 
 
+class Late(NamedTuple):
+    """A frame that was missed when its turn came, and that can no longer be worked in; the same one does not come twice."""
+
+    frame: DetectionFrame
+    raw: bytes
+    partition: int
+    offset: int
+
+
 class _Waiting(Struct, array_like=True):
     capture_us: int
     raw: bytes
@@ -50,10 +59,38 @@ class _Waiting(Struct, array_like=True):
     offset: int
 
 
+class _Skipped(Struct, array_like=True):
+    """Numbers of one boot that were passed over and have not come since."""
+
+    ranges: list[tuple[int, int]] = []  # [from, to), in order
+    blurred_to: int = 0  # below, ranges were taken for one, and numbers between them that have come lie in it
+
+    def add(self, begin: int, end: int) -> None:
+        """Add a range after all others."""
+        self.ranges.append((begin, end))
+        self._bound()
+
+    def holds(self, seq: int) -> bool:
+        """Whether a number was passed over."""
+        return any(a <= seq < b for a, b in self.ranges)
+
+    def remove(self, seq: int) -> None:
+        """Note that a number has come after all."""
+        i = next(i for i, (a, b) in enumerate(self.ranges) if a <= seq < b)
+        a, b = self.ranges[i]
+        self.ranges[i : i + 1] = [r for r in ((a, seq), (seq + 1, b)) if r[0] < r[1]]
+        self._bound()
+
+    def _bound(self) -> None:
+        if len(self.ranges) > MAX_SKIPPED:
+            self.blurred_to = self.ranges[1][1]
+            self.ranges[:2] = [(self.ranges[0][0], self.blurred_to)]
+
+
 class _Rare(Struct, array_like=True):
     waiting: dict[int, _Waiting]
-    skipped: list[tuple[int, int]]
-    boots: dict[int, tuple[int, list[tuple[int, int]]]]
+    skipped: _Skipped
+    boots: dict[int, tuple[int, _Skipped]]
     void_to: int = 0
 
 
@@ -85,8 +122,10 @@ class Intake:
         self.gap_wait_us = round(gap_wait_s * 1e6)
         self.order = np.array([-1, 0, 0, 0, 0], np.int64)
         self._waiting: dict[int, _Waiting] = {}
-        self._skipped: list[tuple[int, int]] = []  # [from, to) of this boot that were passed over
-        self._boots: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+        self._skipped = _Skipped()  # of this boot
+        self._boots: dict[
+            int, tuple[int, _Skipped]
+        ] = {}  # of earlier ones: the number after the last, and what was skipped
         # [next_seq, void_to) came with impossible times and were refused. Nobody waits for them, and yet a bad message
         # has not taken the place of the good one with its number, which passes if it comes before the next.
         self._void_to = 0
@@ -98,8 +137,8 @@ class Intake:
         """Whether frames are held back."""
         return bool(self._waiting)
 
-    def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
-        """Take one frame; return those whose turn has come, in order.
+    def accept(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused | Late]:
+        """Take one frame; return those whose turn has come, in order, or this one as late.
 
         Raises BadMessage for one that cannot be used; then nothing but the count of duplicates or the void has changed.
         """
@@ -122,19 +161,19 @@ class Intake:
             ready.extend(self._skip())
         return ready
 
-    def _accept_unusual(self, frame: DetectionFrame, raw: bytes, partition: int, offset: int) -> list[Ready | Refused]:
+    def _accept_unusual(
+        self, frame: DetectionFrame, raw: bytes, partition: int, offset: int
+    ) -> list[Ready | Refused | Late]:
         self.dirty = True
-        ready: list[Ready | Refused] = []
+        ready: list[Ready | Refused | Late] = []
         if frame.boot < self.boot:
-            self._refuse_earlier_boot(frame)
-            return ready
+            return [Late(frame, raw, partition, offset)] if self._is_late_of_earlier_boot(frame) else []
         if frame.boot > self.boot:
             self._check_turn(frame, 0)  # before anything changes: what gives up here must not be lost
             ready.extend(self.give_up())
             self._begin(frame)
         elif frame.seq < self.next_seq:
-            self._refuse_earlier(frame, self._skipped)
-            return ready
+            return [Late(frame, raw, partition, offset)] if self._is_late(frame, self._skipped) else []
         elif frame.seq in self._waiting:
             self.duplicate_count += 1
             return ready
@@ -159,7 +198,7 @@ class Intake:
                 del self._boots[old]
         self.next_seq = frame.seq if first_ever else 0
         self.boot, self._void_to = frame.boot, 0
-        self._skipped = [(0, frame.seq)] if first_ever and frame.seq else []
+        self._skipped = _Skipped([(0, frame.seq)] if first_ever and frame.seq else [])
 
     def _check_turn(self, frame: DetectionFrame, free_seq: int) -> None:
         """Refuse a frame whose time or number cannot follow what has passed."""
@@ -174,19 +213,34 @@ class Intake:
     def _backwards(self, capture_us: int) -> tuple[str, str]:
         return "time_backwards", f"expected capture_us above the last frame's {self.capture_us}, got {capture_us}"
 
-    def _refuse_earlier_boot(self, frame: DetectionFrame) -> None:
+    def _is_late_of_earlier_boot(self, frame: DetectionFrame) -> bool:
         known = self._boots.get(frame.boot)
         if known is None:
             raise BadMessage("stale_boot", f"expected boot {self.boot} or one seen before it, got {frame.boot}")
         next_seq, skipped = known
-        if frame.seq >= next_seq:
-            raise BadMessage("late_frame", f"boot {frame.boot} ended at seq {next_seq - 1}, got {frame.seq}")
-        self._refuse_earlier(frame, skipped)
+        if frame.seq < next_seq:
+            return self._is_late(frame, skipped)
+        self._check_past(frame)
+        if frame.seq > next_seq:
+            skipped.add(next_seq, frame.seq)
+        self._boots[frame.boot] = (frame.seq + 1, skipped)
+        return True
 
-    def _refuse_earlier(self, frame: DetectionFrame, skipped: list[tuple[int, int]]) -> None:
-        if any(a <= frame.seq < b for a, b in skipped):
-            raise BadMessage("late_frame", f"seq {frame.seq} came after its gap was given up")
-        self.duplicate_count += 1
+    def _is_late(self, frame: DetectionFrame, skipped: _Skipped) -> bool:
+        """Whether a number below the next was passed over; take it out of those then. Others are counted as repeats."""
+        if not skipped.holds(frame.seq):
+            self.duplicate_count += 1
+            return False
+        self._check_past(frame)
+        if frame.seq < skipped.blurred_to:
+            raise BadMessage("late_frame", f"seq {frame.seq}: too many gaps since to tell whether it has come before")
+        skipped.remove(frame.seq)
+        return True
+
+    def _check_past(self, frame: DetectionFrame) -> None:
+        if frame.capture_us >= self.capture_us:
+            detail = f"seq {frame.seq} came after its turn; expected capture_us below {self.capture_us}, got {frame.capture_us}"
+            raise BadMessage("late_frame", detail)
 
     def _drain(self) -> Iterator[Ready | Refused]:
         """Let those pass that need not wait any more."""
@@ -203,9 +257,7 @@ class Intake:
     def _pass_over(self, seq: int) -> None:
         """Remember that everything from `next_seq` to before `seq` has had its chance."""
         if seq > self.next_seq:
-            self._skipped.append((self.next_seq, seq))
-            if len(self._skipped) > MAX_SKIPPED:
-                self._skipped[:2] = [(self._skipped[0][0], self._skipped[1][1])]
+            self._skipped.add(self.next_seq, seq)
             self.next_seq = seq
 
     def _overdue(self) -> bool:

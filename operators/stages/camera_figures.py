@@ -5,19 +5,26 @@ Every point of a measurement has all its fields, so that a later revision replac
 
 from __future__ import annotations
 
-from operators.windows import Report, Span
+from collections.abc import Sequence
+
+from operators.windows import Report, SlidingReport, Span
 from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED = range(5)  # what they tally per camera
-TALLIES = 5
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES = range(7)  # what they tally per camera
+TALLIES = 7
 
 Fields = dict[str, bool | int | float | str]
 
 
-def window_points(site: str, camera: str, report: Report) -> list[Point]:
-    """Return the points of one window, stamped with its start."""
+def flow_place(from_zone: str, to_zone: str) -> str:
+    """Return what names a flow among the series of windows; names of zones hold no spaces."""
+    return f"{from_zone} {to_zone}"
+
+
+def window_points(site: str, camera: str, report: Report, columns: int) -> list[Point]:
+    """Return the points of one tumbling window, stamped with its start; `columns` are those of the heat map."""
     at_ns = report.start_us * 1000
     stamp: Fields = {"revision": report.revision, "complete": report.complete}
     t = report.tally
@@ -27,22 +34,49 @@ def window_points(site: str, camera: str, report: Report) -> list[Point]:
         "duplicate_count": t[DUPLICATES],
         "missing_count": t[MISSING],
         "refused_count": t[REFUSED],
+        "late_count": t[LATE],
+        "refused_change_count": t[REFUSED_CHANGES],
     }
-    points = [Point("camera_window", {"camera": camera, "site": site}, at_ns, frames | stamp)]
-    for span in report.spans:
+    tags = {"camera": camera, "site": site}
+    points = [Point("camera_window", tags, at_ns, frames | stamp)]
+    points += _span_points(site, camera, report.spans or [], "window", {}, at_ns, stamp)
+    for cell, us in sorted((report.cells_us or {}).items()):
+        cells: Fields = {"row": cell // columns, "column": cell % columns, "seconds": round(us * 1e-6, 6)}
+        points.append(Point("heat_map", tags, at_ns + cell, cells | stamp))
+    return points
+
+
+def sliding_points(site: str, camera: str, report: SlidingReport) -> list[Point]:
+    """Return the points of one sliding window, stamped with its start; `window` is its length."""
+    stamp: Fields = {"revision": report.revision, "complete": report.complete}
+    window = {"window": f"{report.length_us * 1e-6:g}s"}
+    return _span_points(site, camera, report.spans, "sliding", window, report.start_us * 1000, stamp)
+
+
+def _span_points(
+    site: str, camera: str, spans: Sequence[Span], suffix: str, window: dict[str, str], at_ns: int, stamp: Fields
+) -> list[Point]:
+    points = []
+    for span in spans:
         kind, place, label = span.key
-        tags = {"camera": camera, "class": label, "site": site}
+        tags = {"camera": camera, "class": label, "site": site, **window}
         if kind == "zone":
-            points.append(Point("zone_window", tags | {"zone": place}, at_ns, _zone_fields(span) | stamp))
+            tags, fields = tags | {"zone": place}, _zone_fields(span)
         elif kind == "tripwire":
-            counts: Fields = {"left_count": span.counts.get(LEFT, 0), "right_count": span.counts.get(RIGHT, 0)}
-            points.append(Point("tripwire_window", tags | {"tripwire": place}, at_ns, counts | stamp))
+            tags = tags | {"tripwire": place}
+            fields = {"left_count": span.counts.get(LEFT, 0), "right_count": span.counts.get(RIGHT, 0)}
+        elif kind == "flow":
+            from_zone, to_zone = place.split(" ")
+            tags, fields = tags | {"from": from_zone, "to": to_zone}, _flow_fields(span)
         else:
-            points.append(Point("object_window", tags, at_ns, _object_fields(span) | stamp))
+            fields = _object_fields(span)
+        points.append(Point(f"{kind}_{suffix}", tags, at_ns, fields | stamp))
     return points
 
 
 def _zone_fields(s: Span) -> Fields:
+    p50, p90, p95, p99 = s.dwell_s
+    speed_p50, speed_p85 = s.speed_mps
     return {
         "enter_count": s.counts.get(ENTERED, 0),
         "born_inside_count": s.counts.get(BORN_INSIDE, 0),
@@ -54,6 +88,24 @@ def _zone_fields(s: Span) -> Fields:
         "visit_count": s.ended_count,
         "dwell_sum_s": round(s.dwell_sum_s, 6),
         "dwell_max_s": round(s.dwell_max_s, 6),
+        "dwell_p50_s": round(p50, 6),
+        "dwell_p90_s": round(p90, 6),
+        "dwell_p95_s": round(p95, 6),
+        "dwell_p99_s": round(p99, 6),
+        "speed_count": s.speed_count,
+        "speed_mean_mps": round(s.speed_mean_mps, 6),
+        "speed_max_mps": round(s.speed_max_mps, 6),
+        "speed_p50_mps": round(speed_p50, 6),
+        "speed_p85_mps": round(speed_p85, 6),
+    }
+
+
+def _flow_fields(s: Span) -> Fields:
+    return {
+        "count": s.ended_count,
+        "transit_sum_s": round(s.dwell_sum_s, 6),
+        "transit_mean_s": round(s.dwell_sum_s / s.ended_count, 6) if s.ended_count else 0.0,
+        "transit_max_s": round(s.dwell_max_s, 6),
     }
 
 

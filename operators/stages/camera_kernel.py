@@ -19,6 +19,7 @@ from operators.compiled import COMPILED, kernel
 from operators.conditions import kernel as conditions
 from operators.conditions import table as condition_table
 from operators.conditions.table import HELD, IDLE, PAIR_COUNT, PAIR_RUN, PASSAGE, REFUSED_PAIRS, RULE, RUN
+from operators.heat_map import kernel as heat_map
 from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
 from operators.motion import kernel as motion
 from operators.motion.kernel import MOTION
@@ -38,8 +39,8 @@ SECTIONS = (
     "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
     "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
     "wire_wanted", "crowd_zone", "crowd_count", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
-    "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages", "pair_runs", "pair_head",
-    "column_of", "template",
+    "heat_grid", "heat_wanted", "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages",
+    "pair_runs", "pair_head", "heat_cells_us", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
@@ -47,8 +48,8 @@ SECTIONS = (
     STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
     ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
     WIRE_WANTED, CROWD_ZONE, CROWD_COUNT, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
-    TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES, PAIR_RUNS, PAIR_HEAD,
-    COLUMN_OF, TEMPLATE,
+    HEAT_GRID, HEAT_WANTED, TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES,
+    PAIR_RUNS, PAIR_HEAD, HEAT_CELLS_US, COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
 
 SCRATCH_SECTIONS = (
@@ -85,7 +86,8 @@ HEADER_END = table.HEADER_SIZE
 STREAM_END = HEADER_END + table.STREAM_SIZE
 TALLY_END = STREAM_END + 2
 ORDER_END = TALLY_END + 5
-HEAD_WORDS = ORDER_END + 1  # the clock
+HEAD_WORDS = ORDER_END + 2  # the clock; how many cells of the heat map follow
+CELL_BIT = 48  # a cell is kept as its index above its µs: 64 × 64 cells, and hours of hundreds of objects
 BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
 GROUND_BIT, VISITS_BIT, RUNS_BIT = 16, 17, 49
 MAX_PLACES = (
@@ -194,6 +196,10 @@ def _advance(stamp: int) -> Any:
             vector(memory, PAIR_HEAD, I8), vector(memory, RULE_COUNTS, I8), vector(scratch, KEYS, F8),
             vector(scratch, ITEMS, I8), aspect, now_us, vector(scratch, HELD_RECORDS, HELD),
         )  # fmt: skip
+        heat_map.step(
+            tracks, slots, vector(memory, MOTIONS, MOTION), vector(memory, HEAT_CELLS_US, I8), vector(memory, HEAT_GRID, F8),
+            vector(memory, HEAT_WANTED, B1), last_us, now_us,
+        )  # fmt: skip
         found[FOUND_BIRTHS], found[FOUND_ENDS] = births, ends
         found[FOUND_VISITS], found[FOUND_CROSSINGS], found[FOUND_HELD] = visits, crossings, held
         tally = vector(memory, TALLY, I8)
@@ -216,7 +222,17 @@ def _advance(stamp: int) -> Any:
 
 advance = _advance(
     source_stamp(
-        tracking, plain_tracking, table, motion, zones, tripwires, conditions, condition_table, track_frame, block
+        tracking,
+        plain_tracking,
+        table,
+        motion,
+        zones,
+        tripwires,
+        conditions,
+        condition_table,
+        heat_map,
+        track_frame,
+        block,
     )
 )
 
@@ -272,6 +288,7 @@ def _pack(stamp: int) -> Any:
         """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
 
         The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
+        how many cells of the heat map have any time, and those;
         where there are rules, `_copy_conditions`; for each slot in use: its number, whether its `ground` counts, a mask of its
         open visits and whether runs are under way in one word, a mask of its known approaches in the next, then the rows
         themselves; of a motion, the vertices in use and nothing after them; of runs, `_copy_runs`.
@@ -285,7 +302,13 @@ def _pack(stamp: int) -> Any:
         at = _copy(out, at, vector_at(memory, place(memory, STREAM), table.STREAM_SIZE, I8), 0, table.STREAM_SIZE)
         at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
         at = _copy(out, at, vector(memory, ORDER, I8), 0, 5)
-        at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1)
+        at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1) + 1
+        cells_us = vector(memory, HEAT_CELLS_US, I8)
+        for cell in range(cells_us.shape[0]):
+            if cells_us[cell]:
+                out[at] = np.int64(cell) << CELL_BIT | cells_us[cell]
+                at += 1
+        out[HEAD_WORDS - 1] = at - HEAD_WORDS
         rules = vector(memory, RULES, RULE).shape[0]
         if rules:
             at = _copy_conditions(out, at, memory, rules)

@@ -13,6 +13,7 @@ from operators.alerts import Alerts
 from operators.block import Block
 from operators.conditions import Conditions, Kept
 from operators.conditions.table import HELD, MAX_PAIRS
+from operators.heat_map import HeatMap
 from operators.intake import Intake
 from operators.motion import Motion
 from operators.motion.kernel import MOTION
@@ -38,7 +39,7 @@ class CameraMemory:
 
     def __init__(
         self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires,
-        conditions: Conditions, alerts: Alerts, silence_us: int,
+        conditions: Conditions, heat_map: HeatMap, alerts: Alerts, silence_us: int,
     ) -> None:  # fmt: skip
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
@@ -64,6 +65,7 @@ class CameraMemory:
         owners |= {name: (conditions, name) for name in ("rules", "threshold", "runs", "passages", "pair_head")}
         owners |= {f"rule_{name}": (conditions, name) for name in ("wanted", "other", "counts")}
         owners |= {"place_runs": (conditions, "places"), "pair_runs": (conditions, "pairs")}
+        owners |= {f"heat_{name}": (heat_map, name) for name in ("cells_us", "grid", "wanted")}
         self._block = Block.holding([owners[name] for name in k.SECTIONS])
         self.memory = self._block.memory
         self.stand_on(np.zeros(0))
@@ -148,14 +150,15 @@ class Tables(NamedTuple):
     visits: bytes
     approaches: bytes
     conditions: Kept
+    cells_us: dict[int, int]
 
 
-def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int) -> int:
+def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int, cell_count: int) -> int:
     """Return how many bytes a packed state can take."""
     per_slot = 2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
     per_slot += 1 + rule_count * k.RUN_WORDS
     rules = 4 + rule_count * (k.RUN_WORDS + 2 * (1 + k.PASSAGE_WORDS)) + MAX_PAIRS * k.PAIR_WORDS
-    return k.WORD * (1 + k.HEAD_WORDS + rules + capacity * per_slot)
+    return k.WORD * (1 + k.HEAD_WORDS + cell_count + rules + capacity * per_slot)
 
 
 def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> Tables:
@@ -170,7 +173,9 @@ def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> 
     approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
     without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
     runs = np.zeros((slots, rule_count, k.RUN_WORDS), np.int64)
-    conditions, at = _unpack_conditions(words, k.HEAD_WORDS, rule_count)
+    at = k.HEAD_WORDS + int(words[k.HEAD_WORDS - 1])
+    cells_us = {int(w) >> k.CELL_BIT: int(w) & ((1 << k.CELL_BIT) - 1) for w in words[k.HEAD_WORDS : at]}
+    conditions, at = _unpack_conditions(words, at, rule_count)
     while at < len(words):
         head, known = int(words[at]), int(words[at + 1])
         slot = head & ((1 << k.GROUND_BIT) - 1)
@@ -195,7 +200,7 @@ def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> 
     last_us = int(words[k.ORDER_END])
     return Tables(
         header.tobytes(), stream.tobytes(), tally, order, last_us, tracks.tobytes(), motions.tobytes(), visits.tobytes(),
-        approaches.tobytes(), conditions._replace(runs=runs.tobytes()),
+        approaches.tobytes(), conditions._replace(runs=runs.tobytes()), cells_us,
     )  # fmt: skip
 
 

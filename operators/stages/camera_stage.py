@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from operators.alerts import Alerts, Cause, Dwelling, source_alert
 from operators.conditions import Conditions
-from operators.intake import Intake
-from operators.intake.intake import Ready, Refused
+from operators.heat_map import HeatMap
+from operators.intake import Intake, Late, Ready, Refused
 from operators.motion import Motion
 from operators.stages import camera_figures as figures
 from operators.stages import camera_kernel as kernel
@@ -27,11 +27,12 @@ from operators.tracking import Tracker, TrackerConfig, tracker_config
 from operators.tracking.kernel import check
 from operators.tracking.tracker import NO_AFFINITY
 from operators.tripwires import Crossing, Tripwires
-from operators.windows import Report, Windows
+from operators.windows import Flows, Key, Report, SlidingReport, Windows
 from operators.zones import Visit, Zones
 from schemas import topics
 from schemas.ids import event_id, track_id
 from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
+from schemas.settings import HeatMap as HeatMapSettings
 from schemas.wire import (
     SCHEMA_VERSION,
     AlertTransition,
@@ -72,10 +73,12 @@ class _State(Struct, array_like=True):
     labels: tuple[str, ...]
     intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
+    flows: bytes
+    heat_map: HeatMapSettings | None
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
-    counted: tuple[int, int]
+    counted: tuple[int, int, int]
     window_us: int
     settings: str
     tables: bytes  # `camera_kernel.pack`
@@ -90,7 +93,7 @@ _encode_part = _state_encoder.encode
 _state_decoder = msgspec.msgpack.Decoder(_State)
 _version_decoder = msgspec.msgpack.Decoder(_Version)
 STATE_VERSION = 4
-_ARRAY = bytes([0x90 + len(_State.__struct_fields__)])  # how MessagePack begins an array of that many
+_ARRAY = b"\xdc" + len(_State.__struct_fields__).to_bytes(2, "big")  # how MessagePack begins an array of that many
 
 
 class CameraStage:
@@ -136,6 +139,7 @@ _WARM_UP_CAMERA: dict[str, Any] = {
     "id": "warm-up",
     "zones": [{"id": "z", "polygon": [[0, 0], [1, 0], [1, 1]]}],
     "tripwires": [{"id": "w", "points": [[0, 0.3], [1, 0.3]]}],
+    "heat_map": {},
     "rules": [
         {"id": "c", "type": "crowding", "zone": "z", "count": 1},
         {"id": "l", "type": "loitering", "zone": "z", "since_s": 0.2},
@@ -199,14 +203,17 @@ class CameraLogic:
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         self._conditions = Conditions(camera.rules, self._zone_ids, self._wire_ids, config.capacity)
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
-        self._windows = Windows(round(site.windows.length_s * 1e6), round((max(waits) + CONFIRM_SLACK_S) * 1e6))
+        self._windows = _windows(site, max(waits) + CONFIRM_SLACK_S)
+        self._flows = Flows()
+        self._heat_map = HeatMap(camera.heat_map)
         self._memory = CameraMemory(
-            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._alerts,
-            self.silence_ms * 1000,
+            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._heat_map,
+            self._alerts, self.silence_ms * 1000,
         )  # fmt: skip
         n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
         zones, wires, rules = self._zones, self._tripwires, self._conditions
-        scratch.make_room(zones.room(n), wires.room(n), rules.room(n), packed_room(n, *counts))
+        room = packed_room(n, *counts, len(self._heat_map.cells_us))
+        scratch.make_room(zones.room(n), wires.room(n), rules.room(n), room)
         self._labels: tuple[str, ...] = ()
         self._label_maps: dict[tuple[str, ...], Any] = {}
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
@@ -215,7 +222,7 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0)  # duplicates and missing frames that windows have counted
+        self._counted = (0, 0, 0)  # duplicates, missing frames and refused changes that windows have counted
         self._declare(camera)
 
     def _declare(self, camera: Camera) -> None:
@@ -249,9 +256,12 @@ class CameraLogic:
             self._expect_unusual()
         return out
 
-    def _take(self, item: Ready | Refused, out: list[Output]) -> None:
+    def _take(self, item: Ready | Refused | Late, out: list[Output]) -> None:
         if isinstance(item, Refused):
             self._refuse(item, out)
+            return
+        if isinstance(item, Late):
+            self._take_late(item, out)
             return
         frame = item.frame or decode_detections(item.raw)
         if frame.capture_us >= self.settings_due_us and not self._settings_due(frame, item, out):
@@ -263,12 +273,25 @@ class CameraLogic:
         """Go over to the settings that hold for a frame; return whether they name the camera."""
         return True
 
+    def _take_late(self, item: Late, out: list[Output]) -> None:
+        """Count a frame that nothing can be tracked in any more: later ones have been. Its window is reported again."""
+        at_us, now_us = item.frame.capture_us, self._intake.capture_us
+        if self._windows.is_too_late(at_us, now_us):
+            detail = f"captured {(now_us - at_us) * 1e-6:.3f} s before the camera's last frame; its window can be amended no more"
+            self._refuse(Refused("too_late", detail, item.raw, item.partition, item.offset), out)
+            return
+        counts = [0] * figures.TALLIES
+        counts[figures.FRAMES], counts[figures.DETECTIONS], counts[figures.LATE] = 1, len(item.frame.classes), 1
+        report = self._windows.amend(at_us, counts)
+        if report:
+            out.extend(self._points(figures.window_points(self.site, self.camera, report, 0)))
+
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
         out.append(dead_letter(r.reason, r.detail, "camera", topics.DETECTIONS, self.camera, record))
         self._settled = b""
         if self._windows.oldest_us:
-            self._windows.tally(self._intake.capture_us, figures.TALLIES)[figures.REFUSED] += 1
+            self._windows.tally(self._intake.capture_us)[figures.REFUSED] += 1
 
     def _check_origin(self, frame: DetectionFrame, record: Input) -> None:
         if frame.camera != self.camera:
@@ -382,26 +405,27 @@ class CameraLogic:
         self._memory.limits[kernel.USUAL_UNTIL_US] = min(self._window_us + windows.length_us, windows.due_us())
 
     def _count_intake(self, now_us: int) -> None:
-        """Count repeats and missing frames for the window in which they were noticed."""
-        counted = (self._intake.duplicate_count, self._intake.missing_count)
+        """Count repeats, missing frames and what the windows have refused for the window in which they were noticed."""
+        counted = (self._intake.duplicate_count, self._intake.missing_count, self._windows.refused)
         if counted != self._counted:
-            tally = self._windows.tally(now_us, figures.TALLIES)
-            tally[figures.DUPLICATES] += counted[0] - self._counted[0]
-            tally[figures.MISSING] += counted[1] - self._counted[1]
+            tally = self._windows.tally(now_us)
+            for what, now, before in zip(_COUNTED, counted, self._counted, strict=True):
+                tally[what] += now - before
             self._counted = counted
 
     def _count_from(self, now_us: int) -> None:
-        """Let the kernel count frames and detections for the window that holds `now_us`."""
+        """Let the kernel count frames, detections and the heat map for the window that holds `now_us`."""
         self._stop_counting()
         self._window_us = self._windows.start_of(now_us)
-        counts = self._windows.tally(now_us, figures.TALLIES)
+        counts = self._windows.tally(now_us)
         self._memory.tally[:] = counts[figures.FRAMES], counts[figures.DETECTIONS]
         counts[figures.FRAMES] = counts[figures.DETECTIONS] = 0
 
     def _stop_counting(self) -> None:
         """Give the window what the kernel has counted."""
         if self._window_us:
-            _add_counts(self._windows.tally(self._window_us, figures.TALLIES), self._memory.tally.tolist())
+            _add_counts(self._windows.tally(self._window_us), self._memory.tally.tolist())
+            self._windows.heat(self._window_us, self._heat_map.take())
         self._memory.tally[:] = 0
         self._window_us = 0
 
@@ -448,7 +472,7 @@ class CameraLogic:
         index = {label: i for i, label in enumerate(self._labels)}
         label_of[: len(labels)] = [index.get(label, index.get(OTHER, 0)) for label in labels]
         self._label_maps[labels] = label_of
-        for part in (self._zones, self._tripwires, self._conditions):
+        for part in (self._zones, self._tripwires, self._conditions, self._heat_map):
             part.set_labels(self._labels)
 
     # ---- what happened ----------------------------------------------------------------------------------------
@@ -464,6 +488,7 @@ class CameraLogic:
             label = self._labels[t["first_label"]]
             born_us, seen_us = int(t["born_us"]), int(t["seen_us"])
             self._windows.change(("object", "", label), seen_us, -1)
+            self._flows.forget(int(t["ordinal"]))
             subject = track_id(self.site, self.camera, born_us, int(t["ordinal"]))
             self._event(
                 "track_end", subject, seen_us, out, label=self._labels[t["label"]],
@@ -484,17 +509,29 @@ class CameraLogic:
             if v.kind == Zones.ENTER:
                 self._windows.change(key, v.at_us, +1)
                 self._windows.count(key, v.at_us, figures.BORN_INSIDE if v.born_inside else figures.ENTERED)
+                self._note_flow(v, label)
                 self._event("enter", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside))
             elif v.kind == Zones.EXIT:
-                dwell_s = (v.at_us - v.enter_us) * 1e-6
+                dwell_us = v.at_us - v.enter_us
+                dwell_s = dwell_us * 1e-6
                 self._windows.change(key, v.at_us, -1)
                 self._windows.count(key, v.at_us, figures.EXITED)
-                self._windows.dwell(key, v.at_us, dwell_s)
+                self._windows.dwell(key, v.at_us, dwell_us)
+                self._flows.end(v.ordinal, v.zone, v.at_us)
                 self._event(
                     "exit", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
                     dwell_s=dwell_s, reason=self._ending,
                 )  # fmt: skip
                 points.append(figures.visit_point(self.site, self.camera, zone, label, subject, v, dwell_s))
+
+    def _note_flow(self, v: Visit, label: str) -> None:
+        inside_us = self._zones.visits["inside_us"]
+        found = self._flows.begin(v.ordinal, v.zone, v.at_us, lambda zone: int(inside_us[v.slot, zone]))
+        if found:
+            zone, transit_us = found
+            self._windows.dwell(
+                ("flow", figures.flow_place(self._zone_ids[zone], self._zone_ids[v.zone]), label), v.at_us, transit_us
+            )
 
     def _note_crossings(self, crossings: list[Crossing], out: list[Output]) -> None:
         for c in crossings:
@@ -535,9 +572,13 @@ class CameraLogic:
 
     # ---- windows ----------------------------------------------------------------------------------------------
 
-    def _figures(self, reports: list[Report], points: list[Point]) -> None:
+    def _figures(self, reports: list[Report | SlidingReport], points: list[Point]) -> None:
+        columns = self._camera.heat_map.columns if self._camera.heat_map else 0
         for report in reports:
-            points.extend(figures.window_points(self.site, self.camera, report))
+            if isinstance(report, SlidingReport):
+                points.extend(figures.sliding_points(self.site, self.camera, report))
+            else:
+                points.extend(figures.window_points(self.site, self.camera, report, columns))
 
     def _points(self, points: list[Point]) -> list[Output]:
         """Pack points into messages of bounded size; of two for one place and time (revisions), the later one stays."""
@@ -623,9 +664,10 @@ class CameraLogic:
             points: list[Point] = []
             self._leave_places(site, camera, points, out)
             out.extend(self._points(points))
-            state = self.snapshot()
+            state, archive = self.snapshot(), self._windows.archive_now()
             CameraLogic.__init__(self, site, camera, settings, self._scratch)
             CameraLogic.restore(self, state)
+            self.restore_archive(archive)
         self._site_settings, self.settings = site, settings
 
     def _leave_places(self, site: SiteSettings, camera: Camera, points: list[Point], out: list[Output]) -> None:
@@ -646,6 +688,7 @@ class CameraLogic:
             gone
             or {w.place for w in self._tripwires.wires} - {w.place for w in camera.tripwires}
             or site.windows != self._site_settings.windows
+            or camera.heat_map != self._camera.heat_map
         ):
             self._report_open(points)
 
@@ -668,10 +711,11 @@ class CameraLogic:
         return prefix
 
     def _encode_rare(self) -> bytes:
-        """Return the beginning of a `_State`, up to `windows`."""
+        """Return the beginning of a `_State`, up to `heat_map`."""
         fields = (
             STATE_VERSION, [z.place for z in self._zones.zones], [w.place for w in self._tripwires.wires],
             self._conditions.names, self._labels, self._intake.snapshot()[1], self._windows.snapshot(),
+            self._flows.snapshot(), self._camera.heat_map,
         )  # fmt: skip
         return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
@@ -682,7 +726,7 @@ class CameraLogic:
         self._labels = s.labels
         self._label_maps.clear()
         self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
-        for part in (self._zones, self._tripwires, self._conditions):
+        for part in (self._zones, self._tripwires, self._conditions, self._heat_map):
             part.set_labels(s.labels)
         self._intake.restore(tuple(tables.order), s.intake)
         self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
@@ -694,17 +738,51 @@ class CameraLogic:
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
-        places = {
-            "zone": [z.id for z in self._zones.zones if z.place in s.zones],
-            "tripwire": [w.id for w in self._tripwires.wires if w.place in s.wires],
-        }
-        self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
+        if s.heat_map != self._camera.heat_map:  # cells of another grid
+            self._windows.cells_us.clear()
+            tables.cells_us.clear()
+        places = [z.place for z in self._zones.zones]
+        self._flows.restore(s.flows, [places.index(z) if z in places else -1 for z in s.zones])
+        self._known_places = (
+            {z.id for z in self._zones.zones if z.place in s.zones},
+            {w.id for w in self._tripwires.wires if w.place in s.wires},
+        )
+        self._windows.keep(self._was_known)
         self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:
             self._count_from(s.window_us)
+            self._heat_map.put(tables.cells_us)
+
+    def archive(self) -> bytes | None:
+        """Return what of the state changes only when windows are closed or amended; None where it has not since last asked."""
+        return self._windows.archive()
+
+    def restore_archive(self, data: bytes) -> None:
+        """Take up an archive, after the snapshot of the same record."""
+        self._windows.restore_archive(data, self._was_known)
+
+    def _was_known(self, key: Key) -> bool:
+        """Whether the settings of before had the place of a series, on the same plane."""
+        zones, wires = self._known_places
+        what, place, _ = key
+        if what == "flow":
+            return set(place.split(" ")) <= zones
+        return what == "object" or place in (zones if what == "zone" else wires)
+
+
+_COUNTED = (figures.DUPLICATES, figures.MISSING, figures.REFUSED_CHANGES)
+
+
+def _windows(site: SiteSettings, grace_s: float) -> Windows:
+    def us(seconds: float) -> int:
+        return round(seconds * 1e6)
+
+    w = site.windows
+    sliding = [(us(x.length_s), us(x.step_s)) for x in w.sliding]
+    return Windows(us(w.length_s), us(grace_s), sliding, us(w.lateness_s), figures.TALLIES)
 
 
 def _add_counts(counts: list[int], more: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Input(NamedTuple):
@@ -46,6 +46,19 @@ class KeyLogic(Protocol):
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot of this or an earlier version."""
+        ...
+
+
+@runtime_checkable
+class Archiving(Protocol):
+    """Logic of which a part of the state changes too seldom to be stored with every record."""
+
+    def archive(self) -> bytes | None:
+        """Return that part, or None where it is as it was when this was last asked. Stored beside the snapshot."""
+        ...
+
+    def restore_archive(self, data: bytes) -> None:
+        """Take up that part, after the snapshot of the same record."""
         ...
 
 

@@ -1,5 +1,8 @@
-"""Figures per tumbling window of event time."""
+"""Figures per window of event time."""
 
-from operators.windows.windows import Report, Span, Windows
+from operators.windows.flows import Flows
+from operators.windows.rows import Key, Span
+from operators.windows.sliding import SlidingReport
+from operators.windows.windows import Report, Windows
 
-__all__ = ["Report", "Span", "Windows"]
+__all__ = ["Flows", "Key", "Report", "SlidingReport", "Span", "Windows"]

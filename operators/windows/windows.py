@@ -1,4 +1,4 @@
-"""Tumbling windows of one camera, from dated changes.
+"""Windows of one camera, from dated changes: tumbling ones, and sliding ones made of them.
 
 Nothing is sampled: what happens is noted as (time, +1) and (time, −1), and when a window can no longer change, one
 sweep over its changes gives exact minimum, time-weighted mean and maximum. Ends of visits and tracks are known only
@@ -8,50 +8,35 @@ the camera's own event time: the result depends on the order of this camera's fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from operators.windows.rows import Key, Row, Series, Span, summary, sweep
+from operators.windows.sliding import Sliding, SlidingReport, SlidingState, Stretch
+
 MAX_SERIES = 4096  # (what, place, class) combinations per camera; more are refused and counted
 MAX_CHANGES = 100_000  # per camera, over all open windows; beyond, levels stay right but dates are lost
-
-
-class Series(Struct, array_like=True):
-    """One quantity over time: how many are present, and what is counted."""
-
-    level: int = 0  # present at `since_us` of the oldest open window
-    changes: list[tuple[int, int]] = []  # (time_us, ±1), in order of arrival
-    counts: list[tuple[int, int, int]] = []  # (time_us, what, how many)
-    sums: list[tuple[int, float]] = []  # (time_us, seconds): finished dwells, by their end
-
-
-class Span(NamedTuple):
-    """What one series did in one window. Times in µs, `level_*` in objects, dwell in seconds."""
-
-    start_us: int
-    key: tuple[str, str, str]
-    level_min: int
-    level_mean: float
-    level_max: int
-    counts: dict[int, int]
-    ended_count: int
-    dwell_sum_s: float
-    dwell_max_s: float
-    seen_count: int
-    level_end: int = 0
+MAX_CLOSED = 10_000  # reported windows that are remembered, so that a late frame can still be counted in them
+MAX_NUMBERS = 500_000  # of the steps of all sliding windows; beyond, the oldest steps are let go
+PASSING = frozenset({"flow"})
+"""Kinds of series that exist only while something is noted of them, in tumbling windows alone: their sums add up to longer ones."""
 
 
 class Report(NamedTuple):
-    """One window. `complete` is False where the source fell silent before the window could be closed."""
+    """One tumbling window. `complete` is False where the source fell silent before the window could be closed.
+
+    `cells_us`: µs by cell of the heat map. `spans` and `cells_us` are None where only the tally has changed.
+    """
 
     start_us: int
     revision: int
     complete: bool
-    spans: list[Span]
+    spans: list[Span] | None
     tally: list[int]
+    cells_us: dict[int, int] | None
 
 
 class _State(Struct, array_like=True):
@@ -59,38 +44,80 @@ class _State(Struct, array_like=True):
     series: list[msgspec.Raw]  # each a (key, Series)
     revisions: dict[int, int]
     refused: int
+    cells_us: dict[int, dict[int, int]]
 
 
-_series_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, str, str], Series])
+class _Closed(Struct, array_like=True):
+    revision: int
+    tally: list[int]
 
 
-@dataclass
-class Windows:
-    """All series of one camera. A series is named (what, place, class), e.g. ('zone', 'gate', 'person')."""
-
+class _Archive(Struct, array_like=True):
     length_us: int
-    grace_us: int
+    forgotten_us: int
+    closed: dict[int, _Closed]
+    sliding: list[SlidingState]
 
-    def __post_init__(self) -> None:
+
+_series_decoder = msgspec.msgpack.Decoder(tuple[Key, Series])
+_archive_decoder = msgspec.msgpack.Decoder(_Archive)
+
+
+class Windows:
+    """All series of one camera. A series is named (what, place, class), e.g. ('zone', 'gate', 'person').
+
+    Args:
+        length_us: of the tumbling windows, which are aligned to the Unix epoch.
+        grace_us: how long after its end a window is closed.
+        sliding: length and step of sliding windows, µs; lengths are multiples of steps, and those of `length_us`.
+        lateness_us: how long after its end a window's tally can still be amended.
+        width: how many plain counts a window has.
+    """
+
+    def __init__(
+        self,
+        length_us: int,
+        grace_us: int,
+        sliding: Sequence[tuple[int, int]] = (),
+        lateness_us: int = 0,
+        width: int = 1,
+    ) -> None:
+        self.length_us, self.grace_us, self.lateness_us = length_us, grace_us, lateness_us
         self.oldest_us = 0  # start of the oldest window that is still open; 0 before the first frame
         self.revisions: dict[int, int] = {}  # of windows that were reported before they were complete
         self.refused = 0
-        self._series: dict[tuple[str, str, str], Series] = {}
-        self._change_count = 0
         self.tallies: dict[int, list[int]] = {}  # plain counts by window
+        self.cells_us: dict[int, dict[int, int]] = {}  # of the heat map, by window
         self.dirty = True  # anything has changed since the last snapshot
+        self._width = width
+        self._series: dict[Key, Series] = {}
+        self._change_count = 0
         self._snapshot = b""
         # Series that have not changed since the last snapshot, as they stood in it.
-        self._encoded: dict[tuple[str, str, str], msgspec.Raw] = {}
+        self._encoded: dict[Key, msgspec.Raw] = {}
+        self._sliding = [Sliding(length, step, MAX_NUMBERS // len(sliding)) for length, step in sliding]
+        self._closed: dict[int, _Closed] = {}  # windows that were reported and can still be amended, in order of time
+        self._forgotten_us = 0  # windows that began earlier can no longer be
+        self._archive_dirty = True
 
-    def tally(self, at_us: int, width: int) -> list[int]:
-        """Return the `width` plain counts of the window that holds `at_us`, to be added to in place, at once."""
+    # ---- what happens -----------------------------------------------------------------------------------------
+
+    def tally(self, at_us: int) -> list[int]:
+        """Return the plain counts of the window that holds `at_us`, or of the oldest open one, to be added to at once."""
         self.dirty = True
         start = max(at_us - at_us % self.length_us, self.oldest_us)
         counts = self.tallies.get(start)
         if counts is None:
-            counts = self.tallies[start] = [0] * width
+            counts = self.tallies[start] = [0] * self._width
         return counts
+
+    def heat(self, at_us: int, cells_us: dict[int, int]) -> None:
+        """Add times (µs) to cells of the heat map, in the window that holds `at_us`."""
+        if cells_us:
+            self.dirty = True
+            mine = self.cells_us.setdefault(max(at_us - at_us % self.length_us, self.oldest_us), {})
+            for cell, us in cells_us.items():
+                mine[cell] = mine.get(cell, 0) + us
 
     def start_of(self, at_us: int) -> int:
         """Return the start of the window that holds `at_us`; windows are aligned to the Unix epoch."""
@@ -101,8 +128,9 @@ class Windows:
         if not self.oldest_us:
             self.oldest_us = self.start_of(at_us)
             self.dirty = True
+            self._begin_anew()
 
-    def change(self, key: tuple[str, str, str], at_us: int, by: int) -> None:
+    def change(self, key: Key, at_us: int, by: int) -> None:
         """Note that at `at_us` one came (+1) or went (−1). Dates before the oldest open window count at its start."""
         series = self._at(key)
         if series is None:
@@ -112,22 +140,30 @@ class Windows:
         else:
             series.level += by  # dated wrongly, but a later -1 must find its +1, or the level would be off for ever
 
-    def count(self, key: tuple[str, str, str], at_us: int, what: int, n: int = 1) -> None:
+    def count(self, key: Key, at_us: int, what: int, n: int = 1) -> None:
         """Count `n` of kind `what` at `at_us`."""
         series = self._at(key)
         if series is not None and self._room():
             series.counts.append((max(at_us, self.oldest_us), what, n))
 
-    def dwell(self, key: tuple[str, str, str], at_us: int, seconds: float) -> None:
-        """Note a dwell that ended at `at_us`."""
+    def dwell(self, key: Key, at_us: int, dwell_us: int) -> None:
+        """Note a dwell (or the transit of a flow) that ended at `at_us`."""
         series = self._at(key)
         if series is not None and self._room():
-            series.sums.append((max(at_us, self.oldest_us), seconds))
+            series.dwells.append((max(at_us, self.oldest_us), dwell_us))
 
-    def declare(self, key: tuple[str, str, str]) -> None:
+    def speed(self, key: Key, at_us: int, mean_mps: float, max_mps: float) -> None:
+        """Note how fast somebody was on a visit that ended at `at_us`; kept in mm/s."""
+        series = self._at(key)
+        if series is not None and self._room():
+            series.speeds.append((max(at_us, self.oldest_us), round(1000 * mean_mps), round(1000 * max_mps)))
+
+    def declare(self, key: Key) -> None:
         """Make the series exist, so that it is reported with zeros from now on."""
         if key not in self._series:
             self._at(key)
+
+    # ---- closing ----------------------------------------------------------------------------------------------
 
     def due_us(self) -> int:
         """Return from when on `due` is true."""
@@ -137,36 +173,66 @@ class Windows:
         """Whether `close` would report anything."""
         return self.oldest_us > 0 and now_us >= self.due_us()
 
-    def close(self, now_us: int) -> list[Report]:
+    def close(self, now_us: int) -> list[Report | SlidingReport]:
         """Report windows that can no longer change at `now_us`, oldest first; those without a frame are left out."""
-        reports = []
+        reports: list[Report | SlidingReport] = []
         while self.due(now_us):
             start = self.oldest_us
-            spans = self._sweep(start, forget=True)
+            rows = self._sweep(start, forget=True)
             revision, tally = self.revisions.pop(start, 0), self.tallies.pop(start, None)
+            cells_us = self.cells_us.pop(start, {})
             if tally is not None:
-                reports.append(Report(start, revision, True, spans, tally))
+                reports.append(Report(start, revision, True, self._spans(start, rows), tally, cells_us))
+                self._closed[start] = _Closed(revision, tally)
             self.oldest_us = self._next_start(start, now_us)
-            self.dirty = True
+            self.dirty = self._archive_dirty = True
+            reports += self._slide(Stretch(start, tally is not None, _lasting(rows)))
+        self._forget_closed(now_us)
         return reports
 
-    def report_open(self) -> list[Report]:
+    def report_open(self) -> list[Report | SlidingReport]:
         """Report the open windows as they stand and keep them: they are reported again, with a higher revision."""
-        reports = []
+        reports: list[Report | SlidingReport] = []
+        stretches = []
         self.dirty = True
-        for start in sorted(self.tallies):
-            revision = self.revisions.get(start, 0)
-            reports.append(Report(start, revision, False, self._sweep(start, forget=False), list(self.tallies[start])))
-            self.revisions[start] = revision + 1
+        last_us = max(self.tallies, default=0)
+        for start in self._open_starts():
+            if start > last_us:
+                break
+            rows = self._sweep(start, forget=False)
+            stretches.append(Stretch(start, start in self.tallies, _lasting(rows)))
+            if start in self.tallies:
+                revision = self.revisions.get(start, 0)
+                tally, cells_us = list(self.tallies[start]), dict(self.cells_us.get(start, {}))
+                reports.append(Report(start, revision, False, self._spans(start, rows), tally, cells_us))
+                self.revisions[start] = revision + 1
+        for sliding in self._sliding:
+            reports += sliding.report_open(stretches, last_us + self.length_us)
+            self._archive_dirty = True
         return reports
+
+    def _slide(self, closed: Stretch) -> list[SlidingReport]:
+        """Hand a closed window on, and the time up to the next open one."""
+        reports = []
+        levels = {k: s.level for k, s in self._series.items() if s.level and k[0] not in PASSING}
+        for sliding in self._sliding:
+            sliding.take(closed)
+            sliding.pass_over(levels, closed.start_us + self.length_us, self.oldest_us)
+            reports += sliding.close(self.oldest_us)
+        return reports
+
+    def _begin_anew(self) -> None:
+        """Of windows before the oldest open one nothing is known."""
+        self._forgotten_us = self.oldest_us
+        for sliding in self._sliding:
+            sliding.begin(self.oldest_us)
 
     def _open_starts(self) -> list[int]:
         if not self.oldest_us:
             return []
-        starts = {self.oldest_us, *self.tallies}
+        starts = {self.oldest_us, *self.tallies, *self.cells_us}
         for s in self._series.values():
-            for dated in (s.changes, s.counts, s.sums):
-                starts.update(self.start_of(at) for at, *_ in dated)
+            starts.update(self.start_of(at) for at in s.times())
         return sorted(starts)
 
     def _next_start(self, start: int, now_us: int) -> int:
@@ -174,7 +240,68 @@ class Windows:
         last_due = self.start_of(now_us - self.grace_us)
         return max(start + self.length_us, min([*following, last_due]))
 
-    def _at(self, key: tuple[str, str, str]) -> Series | None:
+    def _sweep(self, start: int, forget: bool) -> list[Row]:
+        end = start + self.length_us
+        rows = []
+        for key in sorted(self._series):
+            series = self._series[key]
+            # A later window's sweep starts from the level at its start, so that reports of open windows chain.
+            level = series.level + sum(by for at, by in series.changes if at < start)
+            row, level = sweep(key, series, level, start, end)
+            rows.append(row)
+            if forget:
+                self._change_count -= series.noted()
+                series.forget(end, level)
+                self._change_count += series.noted()
+        if forget:
+            self._encoded.clear()
+            for key in [k for k, s in self._series.items() if k[0] in PASSING and not s.noted()]:
+                del self._series[key]
+        return rows
+
+    def _spans(self, start: int, rows: Sequence[Row]) -> list[Span]:
+        return [summary(r, start, self.length_us) for r in rows if r.key[0] not in PASSING or not r.is_empty()]
+
+    # ---- what comes late --------------------------------------------------------------------------------------
+
+    def is_open(self, at_us: int) -> bool:
+        """Whether the window that holds `at_us` is still to be closed."""
+        return self.start_of(at_us) >= self.oldest_us
+
+    def is_too_late(self, at_us: int, now_us: int) -> bool:
+        """Whether the tally of the window that holds `at_us` is past amending."""
+        start = self.start_of(at_us)
+        return not self.is_open(at_us) and (
+            start < self._forgotten_us or start + self.length_us + self.lateness_us <= now_us
+        )
+
+    def amend(self, at_us: int, counts: Sequence[int]) -> Report | None:
+        """Add plain counts to the window that holds `at_us`; report it again where it has been reported for good."""
+        if self.is_open(at_us):
+            tally = self.tally(at_us)
+            tally[:] = [a + b for a, b in zip(tally, counts, strict=True)]
+            return None
+        start = self.start_of(at_us)
+        closed = self._closed.get(start)
+        if closed is None:  # all frames of it are late
+            closed = self._closed[start] = _Closed(-1, [0] * self._width)
+            self._closed = dict(sorted(self._closed.items()))
+        closed.revision += 1
+        closed.tally = [a + b for a, b in zip(closed.tally, counts, strict=True)]
+        self._archive_dirty = True
+        return Report(start, closed.revision, True, None, list(closed.tally), None)
+
+    def _forget_closed(self, now_us: int) -> None:
+        while self._closed:
+            start = next(iter(self._closed))
+            if len(self._closed) <= MAX_CLOSED and start + self.length_us + self.lateness_us > now_us:
+                return
+            del self._closed[start]
+            self._forgotten_us = start + self.length_us
+
+    # ---- series -----------------------------------------------------------------------------------------------
+
+    def _at(self, key: Key) -> Series | None:
         self.dirty = True
         self._encoded.pop(key, None)
         series = self._series.get(key)
@@ -192,67 +319,78 @@ class Windows:
         self._change_count += 1
         return True
 
-    def _sweep(self, start: int, forget: bool) -> list[Span]:
-        end = start + self.length_us
-        spans = []
-        for key in sorted(self._series):
-            series = self._series[key]
-            # A later window's sweep starts from the level at its start, so that reports of open windows chain.
-            level = series.level + sum(by for at, by in series.changes if at < start)
-            span, level = _span(start, end, key, level, series)
-            spans.append(span)
-            if forget:
-                self._forget(series, end, level)
-        return spans
-
-    def _forget(self, series: Series, end: int, level: int) -> None:
+    def keep(self, wanted: Callable[[Key], bool]) -> None:
+        """Forget the series that are not wanted: after new settings, those of places that are gone."""
+        self._series = {key: series for key, series in self._series.items() if wanted(key)}
         self._encoded.clear()
-        before = len(series.changes) + len(series.counts) + len(series.sums)
-        series.level = level
-        series.changes = [c for c in series.changes if c[0] >= end]
-        series.counts = [c for c in series.counts if c[0] >= end]
-        series.sums = [c for c in series.sums if c[0] >= end]
-        self._change_count -= before - len(series.changes) - len(series.counts) - len(series.sums)
+        self._change_count = sum(s.noted() for s in self._series.values())
+        self.dirty = True
+
+    # ---- state ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[int, list[int]], bytes]:
         """Return the tallies, and the rest as MessagePack (made anew only when it has changed)."""
         if self.dirty:
-            self._snapshot = msgspec.msgpack.encode(
-                _State(self.oldest_us, [self._encode(key) for key in self._series], self.revisions, self.refused)
-            )
+            series = [self._encode(key) for key in self._series]
+            state = _State(self.oldest_us, series, self.revisions, self.refused, self.cells_us)
+            self._snapshot = msgspec.msgpack.encode(state)
             self.dirty = False
         return self.tallies, self._snapshot
 
-    def _encode(self, key: tuple[str, str, str]) -> msgspec.Raw:
+    def _encode(self, key: Key) -> msgspec.Raw:
         raw = self._encoded.get(key)
         if raw is None:
             raw = self._encoded[key] = msgspec.Raw(msgspec.msgpack.encode((key, self._series[key])))
         return raw
 
+    def archive(self) -> bytes | None:
+        """Return what changes when windows are closed or amended, or None where it has not since this was last asked."""
+        if not self._archive_dirty:
+            return None
+        self._archive_dirty = False
+        return self.archive_now()
+
+    def archive_now(self) -> bytes:
+        """Return it as it stands."""
+        sliding = [s.state for s in self._sliding]
+        return msgspec.msgpack.encode(_Archive(self.length_us, self._forgotten_us, self._closed, sliding))
+
     def restore(self, tallies: dict[int, list[int]], data: bytes) -> None:
-        """Take up a snapshot."""
+        """Take up a snapshot. What the archive holds is not known until `restore_archive`."""
         state = msgspec.msgpack.decode(data, type=_State)
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
         self._series = dict(_series_decoder.decode(raw) for raw in state.series)
         self._encoded.clear()
-        self._realign(tallies)
-        self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
-        self.dirty = True
+        self._realign(tallies, state.cells_us)
+        self._change_count = sum(s.noted() for s in self._series.values())
+        self.dirty = self._archive_dirty = True
+        if self.oldest_us:
+            self._begin_anew()
 
-    def keep(self, wanted: Callable[[tuple[str, str, str]], bool]) -> None:
-        """Forget the series that are not wanted: after new settings, those of places that are gone."""
-        self._series = {key: series for key, series in self._series.items() if wanted(key)}
-        self._encoded.clear()
-        self._change_count = sum(len(s.changes) + len(s.counts) + len(s.sums) for s in self._series.values())
-        self.dirty = True
+    def restore_archive(self, data: bytes, wanted: Callable[[Key], bool] = lambda _: True) -> None:
+        """Take up an archive, after the snapshot that it belongs to, save the series that are not wanted.
 
-    def _realign(self, tallies: dict[int, list[int]]) -> None:
+        Under another window length the reported windows and the steps are forgotten; of other sliding windows, the steps.
+        """
+        archive = _archive_decoder.decode(data)
+        if archive.length_us != self.length_us:
+            return
+        self._closed, self._forgotten_us = archive.closed, archive.forgotten_us
+        kept = {(s.length_us, s.step_us): s for s in archive.sliding}
+        for sliding in self._sliding:
+            sliding.state = kept.get((sliding.length_us, sliding.step_us), sliding.state)
+            sliding.forget(lambda key: not wanted(key))
+        self._archive_dirty = True
+
+    def _realign(self, tallies: dict[int, list[int]], cells_us: dict[int, dict[int, int]]) -> None:
         """Move what was noted under another window length to this one's windows."""
         self.oldest_us = self.start_of(self.oldest_us)
-        self.tallies = {}
+        self.tallies, self.cells_us = {}, {}
         for start, counts in tallies.items():
             mine = self.tallies.setdefault(self.start_of(start), [0] * len(counts))
             mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
+        for start, cells in cells_us.items():
+            self.heat(start, cells)
         revisions: dict[int, int] = {}
         for start, revision in self.revisions.items():
             start = self.start_of(start)
@@ -260,27 +398,5 @@ class Windows:
         self.revisions = revisions
 
 
-def _span(start: int, end: int, key: tuple[str, str, str], level: int, series: Series) -> tuple[Span, int]:
-    """Sweep one series over [start, end) from `level`; return the span and the level at the end."""
-    low = high = level
-    seen, area, at = level, 0, start
-    net: dict[int, int] = {}
-    for t, by in series.changes:
-        if start <= t < end:
-            net[t] = net.get(t, 0) + by
-            seen += by == 1
-    for t in sorted(net):  # what comes and goes at the same instant cancels
-        area += level * (t - at)
-        level, at = level + net[t], t
-        # A change at the very start replaces the level carried over: nobody was there at that level in this window.
-        low, high = (level, level) if t == start else (min(low, level), max(high, level))
-    area += level * (end - at)
-    counts: dict[int, int] = {}
-    for t, what, n in series.counts:
-        if start <= t < end:
-            counts[what] = counts.get(what, 0) + n
-    dwells = [s for t, s in series.sums if start <= t < end]
-    dwell_sum_s = sum(dwells, 0.0)  # a float even of none: the first value written fixes a field's type in InfluxDB
-    mean = area / (end - start)
-    longest_s = max(dwells, default=0.0)
-    return Span(start, key, low, mean, high, counts, len(dwells), dwell_sum_s, longest_s, seen, level), level
+def _lasting(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.key[0] not in PASSING]

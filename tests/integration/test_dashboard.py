@@ -11,7 +11,7 @@ from typing import Any
 from operators.influx.line_protocol import line
 from operators.influx.writer import InfluxTarget, Writer
 from operators.stages import camera_figures as figures
-from operators.windows import Report, Span
+from operators.windows import Report, SlidingReport, Span
 from operators.zones import Visit, Zones
 from schemas.wire import AlertTransition, Point
 from tests.integration.pipeline import Pipeline
@@ -22,16 +22,16 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _points() -> list[Point]:
-    spans = [
-        Span(AT_US, (kind, "p", "person"), 0, 0.5, 1, {}, 1, 4.0, 4.0, 1) for kind in ("zone", "tripwire", "object")
-    ]
+    places = {"zone": "p", "tripwire": "p", "object": "", "flow": "p q"}
+    spans = [Span(AT_US, (kind, place, "person"), 0, 0.5, 1, 1, {}, 1, 4.0, 4.0) for kind, place in places.items()]
     visit = Visit(Zones.EXIT, 0, 0, -1, 7, AT_US, AT_US, AT_US + 4_000_000, 0, 0)
     alert = AlertTransition(
         id="a#open0", alert_id="a", transition="open", site="s", camera="c", rule="r", rule_version=1,
         rule_type="crowding", start_us=AT_US, at_us=AT_US, reason="3 inside",
     )  # fmt: skip
     return [
-        *figures.window_points("s", "c", Report(AT_US, 0, True, spans, [1] * figures.TALLIES)),
+        *figures.window_points("s", "c", Report(AT_US, 0, True, spans, [1] * figures.TALLIES, {5: 1_500_000}), 4),
+        *figures.sliding_points("s", "c", SlidingReport(AT_US, 300_000_000, 0, True, spans[:3])),
         figures.visit_point("s", "c", "p", "person", "s/c/1/7", visit, 4.0),
         figures.alert_point(alert),
     ]

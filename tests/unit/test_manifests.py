@@ -45,10 +45,12 @@ def test_the_manifests_arguments_are_what_the_job_takes(monkeypatch: pytest.Monk
 
 def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() -> None:
     from operators.stages import camera_figures
-    from operators.windows import Report, Span
+    from operators.windows import Report, SlidingReport, Span
 
-    spans = [Span(0, (kind, "p", "person"), 0, 0.0, 0, {}, 0, 0.0, 0.0, 0) for kind in ("zone", "tripwire", "object")]
-    points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES))
+    places = {"zone": "p", "tripwire": "p", "object": "", "flow": "p q"}
+    spans = [Span(0, (kind, place, "person")) for kind, place in places.items()]
+    points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES, {0: 1}), 1)
+    points += camera_figures.sliding_points("s", "c", SlidingReport(0, 30_000_000, 0, True, spans[:3]))
     names = {p.measurement: set(p.fields) | set(p.tags) for p in points}
     names["visit"] = {"dwell_s", "born_inside", "subject", "camera", "class", "site", "zone"}
     names["alert"] = {

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from operators.stages.camera_stage import CameraStage
+from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
-from schemas.settings import SiteSettings
+from schemas.settings import HeatMap, SiteSettings, Sliding
 from schemas.wire import AlertTransition, DeadLetter, DetectionFrame, Event, Figures, Point, decode, encode
 from simulator.scenario import build_scene
 from simulator.scene import NOISY_DETECTOR, FrameClock, Scene
@@ -34,6 +34,26 @@ def bounded(examples: int) -> settings:
     )
 
 
+class Stored(NamedTuple):
+    """All of a camera's state."""
+
+    snapshot: bytes
+    archive: bytes
+
+
+def store(logic: KeyLogic) -> Stored:
+    """Return all of its state, as the shell has stored it by now."""
+    assert isinstance(logic, CameraLogic)
+    return Stored(logic.snapshot(), logic._windows.archive_now())
+
+
+def take_up(logic: KeyLogic, stored: Stored) -> None:
+    """Restore as the shell does."""
+    assert isinstance(logic, CameraLogic)
+    logic.restore(stored.snapshot)
+    logic.restore_archive(stored.archive)
+
+
 class Prepared(NamedTuple):
     """A scene, its records and a stage for it."""
 
@@ -45,11 +65,10 @@ class Prepared(NamedTuple):
         """Return logic that has seen nothing."""
         return self.stage.logic(CAMERA)
 
-    def restored(self, snapshot: bytes | None) -> KeyLogic:
-        """Return another object that has taken up a snapshot."""
-        assert snapshot is not None
+    def restored(self, stored: Stored) -> KeyLogic:
+        """Return another object that has taken up what was stored."""
         logic = self.fresh()
-        logic.restore(snapshot)
+        take_up(logic, stored)
         return logic
 
 
@@ -58,7 +77,16 @@ def noisy_scene(seed: int, duration_s: float = 15.0, fps: float = 10.0) -> Prepa
     """Return a scene with missed and false detections in which every frame is sent, the empty ones too."""
     scene = build_scene(seed, duration_s=duration_s, detector=NOISY_DETECTOR, clock=FrameClock(fps))
     scene = replace(scene, cameras=tuple(replace(c, quiet_s=1e-3) for c in scene.cameras))
-    return Prepared(scene, open_stage(scene.settings), scene_inputs(scene))
+    return Prepared(scene, open_stage(with_figures(scene.settings)), scene_inputs(scene))
+
+
+def with_figures(site: SiteSettings) -> SiteSettings:
+    """Return settings under which every kind of figure is made."""
+    cameras = tuple(msgspec.structs.replace(c, heat_map=HeatMap(columns=12, rows=9)) for c in site.cameras)
+    length_s = site.windows.length_s
+    sliding = (Sliding(length_s=3 * length_s, step_s=length_s), Sliding(length_s=4 * length_s, step_s=2 * length_s))
+    windows = msgspec.structs.replace(site.windows, sliding=sliding)
+    return msgspec.structs.replace(site, cameras=cameras, windows=windows)
 
 
 def open_stage(site: SiteSettings) -> CameraStage:

@@ -13,6 +13,7 @@ from operators.alerts import Alerts
 from operators.block import Block, matrix, place, vector
 from operators.compiled import kernel
 from operators.conditions import Conditions, Kept
+from operators.heat_map import HeatMap
 from operators.intake import Intake
 from operators.motion import Motion
 from operators.stages import camera_kernel, track_frame
@@ -143,10 +144,10 @@ def test_packed_conditions_come_back() -> None:
     tracker = Tracker(TrackerConfig(capacity=CAPACITY))
     memory = CameraMemory(
         Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], [], CAPACITY), Tripwires([], CAPACITY), conditions,
-        Alerts("s", "c", [], []), 0,
+        HeatMap(None), Alerts("s", "c", [], []), 0,
     )  # fmt: skip
     scratch = CameraScratch(CAPACITY)
-    scratch.make_room(0, 0, 0, packed_room(CAPACITY, 0, 0, len(rules)))
+    scratch.make_room(0, 0, 0, packed_room(CAPACITY, 0, 0, len(rules), 0))
 
     def packed() -> Kept:
         data = scratch.packed(camera_kernel.pack(memory.memory, scratch.memory))[camera_kernel.BIN_HEAD :]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
 from schemas.wire import Figures, Point, decode, encode
-from tests.unit.operators.scenes import bounded, feed, letters_of, noisy_scene, points_of
+from tests.unit.operators.scenes import bounded, feed, letters_of, noisy_scene, points_of, store
 
 SEEDS = st.integers(0, 5)
 COPY_OFFSET = 1_000_000  # offsets of repeats: were one of them used, outputs would name it
@@ -83,7 +83,7 @@ def test_an_object_restored_from_bytes_at_any_record_goes_on_with_the_same_bytes
     for i, record in enumerate(arrivals):
         got += logic.on_record(record)
         if i in restarts:
-            logic = scene.restored(logic.snapshot())
+            logic = scene.restored(store(logic))
         elif snapshot_each:
             logic.snapshot()
     assert got == expected
@@ -97,11 +97,11 @@ def test_a_restored_object_has_the_snapshot_of_the_live_one_ever_after(seed: int
     at = data.draw(st.integers(0, len(arrivals) - 1))
     live = scene.fresh()
     feed(live, arrivals[: at + 1])
-    other = scene.restored(live.snapshot())
-    assert other.snapshot() == live.snapshot()
+    other = scene.restored(store(live))
+    assert store(other) == store(live)
     for record in arrivals[at + 1 :]:
         assert other.on_record(record) == live.on_record(record)
-        assert other.snapshot() == live.snapshot()
+        assert store(other) == store(live)
 
 
 @bounded(20)
@@ -122,7 +122,7 @@ def test_records_since_the_last_checkpoint_give_the_same_outputs_again_after_a_c
         assert tuple(logic.on_record(records[at])) == expected[at]
         at += 1
         if at % checkpoint_every == 0:
-            checkpoint, stored = at, logic.snapshot()
+            checkpoint, stored = at, store(logic)
 
 
 def _by_record(logic: KeyLogic, records: tuple[Input, ...]) -> list[list[Output]]:

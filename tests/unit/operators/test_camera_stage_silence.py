@@ -125,15 +125,47 @@ def test_revisions_of_a_window_never_come_in_one_message() -> None:
             assert len(stored(points)) == len(points)
 
 
-def test_waiting_frames_are_used_when_the_source_falls_silent_and_late_ones_are_refused() -> None:
+def test_waiting_frames_are_used_when_the_source_falls_silent_and_late_ones_are_counted() -> None:
     logic = logic_of(site())
     records = standing(0, 10)
     out = feed(logic, [*records[:5], *records[6:8]])
     assert sum(o.topic == topics.TRACKS for o in out) == 5
     out = logic.on_silence()
     assert sum(o.topic == topics.TRACKS for o in out) == 2
-    (letter,) = letters_of(logic.on_record(records[5]))
-    assert letter.reason == "late_frame"
+    assert logic.on_record(records[5]) == []
+    out = feed(logic, standing(8, 200))
+    (first,) = (p for p in points_of(out) if p.measurement == "camera_window" and p.at_ns == START_US * 1000)
+    counts = [
+        first.fields[n] for n in ("frame_count", "detection_count", "missing_count", "late_count", "refused_count")
+    ]
+    assert counts == [100, 100, 1, 1, 0]
+
+
+def test_a_late_frame_makes_its_window_be_written_again_within_the_lateness_and_once() -> None:
+    settings = site()
+    settings = msgspec.structs.replace(settings, windows=Windows(length_s=10.0, lateness_s=30.0))
+    records = standing(0, 700)
+    missing = {20, 21, 250}
+    logic = logic_of(settings)
+    out = feed(logic, [r for n, r in enumerate(records[:400]) if n not in missing])
+    before = stored(points_of(out))
+    again = feed(logic, [records[250], records[20], records[250], records[20]])
+    data = logic.snapshot()
+    assert isinstance(logic, CameraLogic)
+    archive, logic = logic.archive(), logic_of(settings)
+    assert data and archive and isinstance(logic, CameraLogic)
+    logic.restore(data)
+    logic.restore_archive(archive)
+    again += feed(logic, [records[21], records[250], records[20]])
+    key = ("camera_window", (("camera", CAMERA), ("site", "s")), START_US * 1000)
+    first = [p.fields for p in points_of(again) if p.at_ns == key[2]]
+    counted = [(f["frame_count"], f["missing_count"], f["late_count"], f["revision"], f["complete"]) for f in first]
+    assert before[key]["frame_count"] == 98
+    assert counted == [(99, 2, 1, 1, True), (100, 2, 2, 2, True)]
+    assert len(points_of(again)) == 3 and not letters_of(again)
+    feed(logic, records[400:700])
+    (letter,) = letters_of(feed(logic_of(settings), [*records[:20], *records[21:700], records[20]]))
+    assert (letter.reason, letter.offset) == ("too_late", 20)
 
 
 def test_what_is_seen_once_is_never_published() -> None:
@@ -196,7 +228,7 @@ def test_labels_without_end_leave_state_and_messages_bounded() -> None:
         frame = make_frame(n, START_US + n * STEP_US, [BOX], label=f"{n:060d}")
         for o in logic.on_record(to_input(frame, n)):
             size = max(size, len(o.value))
-    labels = msgspec.msgpack.decode(logic.snapshot() or b"")[3]
+    labels = msgspec.msgpack.decode(logic.snapshot() or b"")[4]
     assert len(labels) == MAX_CLASSES + 1 and labels[-1] == OTHER
     assert size < 1 << 20
 

@@ -37,6 +37,40 @@ class OneKeyStage:
         return Logic()
 
 
+class Value:
+    """A state value that counts how often it is written."""
+
+    data: bytes | None = None
+    writes = 0
+
+    def value(self) -> bytes | None:
+        return self.data
+
+    def update(self, data: bytes) -> None:
+        self.data, self.writes = data, self.writes + 1
+
+
+class ArchivingLogic(Logic):
+    """Counts records, and keeps every third count."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.restored: list[bytes] = []
+
+    def on_record(self, record: Input) -> list[Output]:
+        self.count += 1
+        return []
+
+    def archive(self) -> bytes | None:
+        return b"%d" % self.count if self.count % 3 == 0 else None
+
+    def restore(self, data: bytes) -> None:
+        self.restored.append(data)
+
+    def restore_archive(self, data: bytes) -> None:
+        self.restored.append(data)
+
+
 class Harness:
     """One key of one task: a clock, timers, a state value, and the JVM's figures of back-pressure."""
 
@@ -46,6 +80,7 @@ class Harness:
         self.dead_letter_count = 0
         self.timers: set[int] = set()
         self.stored: bytes | None = None
+        self.archived = Value()
         monkeypatch.setattr(keyed_shell.time, "time", lambda: self.now_ms / 1000)
         self.restart()
 
@@ -77,7 +112,10 @@ class Harness:
 
     _runtime_context = property(lambda self: self)
     getMetricGroup = getTaskIOMetricGroup = getSoftBackPressuredTimePerSecond = lambda self: self
-    get_metrics_group = timer_service = get_state = lambda self, *_: self
+    get_metrics_group = timer_service = lambda self: self
+
+    def get_state(self, descriptor: Any) -> Any:
+        return self.archived if descriptor.name == keyed_shell.ARCHIVE_NAME else self
 
     def getAccumulatedBackPressuredTimeMs(self) -> int:
         return self.held_total_ms
@@ -173,3 +211,21 @@ def test_dead_letters_are_counted(task: Harness) -> None:
     for value in (b"", b"bad", b"", b"bad"):
         task.record(value)
     assert task.dead_letter_count == 2
+
+
+def test_what_seldom_changes_is_stored_when_it_has_and_taken_up_after_the_snapshot(
+    task: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ArchivingLogic] = []
+
+    def logic(self: OneKeyStage, key: str) -> ArchivingLogic:
+        made.append(ArchivingLogic())
+        return made[-1]
+
+    monkeypatch.setattr(OneKeyStage, "logic", logic)
+    for _ in range(7):
+        task.record()
+    assert (task.archived.data, task.archived.writes) == (b"6", 2)
+    task.restart()
+    task.record()
+    assert made[-1].restored == [b"state", b"6"]

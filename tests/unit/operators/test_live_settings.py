@@ -23,6 +23,7 @@ from schemas.wire import Event, TrackFrame, decode, encode
 from tests.unit.operators.scenes import (
     CAMERA,
     START_US,
+    Stored,
     alerts_of,
     bounded,
     events_of,
@@ -30,7 +31,9 @@ from tests.unit.operators.scenes import (
     make_frame,
     noisy_scene,
     points_of,
+    store,
     stored,
+    take_up,
     to_input,
 )
 
@@ -468,28 +471,27 @@ def test_restored_at_any_record_and_with_versions_that_come_at_any_time_before_t
         assert logic.on_record(record) == OUTPUTS[i], i
         assert logic.snapshot() == SNAPSHOTS[i], i
         if i in cuts:
-            state = logic.snapshot()
+            state = store(logic)
             stage = stage_of(BASE)
             came = sum(at <= i for at in arrivals)
             for version in VERSIONS[: data.draw(st.integers(came, len(VERSIONS)))]:  # more may have been sent by now
                 stage.on_settings(*version)
             logic = stage.logic(CAMERA)
-            assert state is not None
-            logic.restore(state)
+            take_up(logic, state)
 
 
 def test_restored_after_each_record_the_bytes_are_the_same() -> None:
-    state: bytes | None = None
+    state: Stored | None = None
     for i, record in enumerate(RECORDS):
         stage = stage_of(BASE)
         for version in VERSIONS:
             stage.on_settings(*version)
         logic = stage.logic(CAMERA)
         if state is not None:
-            logic.restore(state)
+            take_up(logic, state)
         assert logic.on_record(record) == OUTPUTS[i], i
-        state = logic.snapshot()
-        assert state == SNAPSHOTS[i], i
+        state = store(logic)
+        assert state.snapshot == SNAPSHOTS[i], i
 
 
 def test_a_state_from_settings_that_nobody_knows_any_more_is_taken_up_under_what_holds_now() -> None:

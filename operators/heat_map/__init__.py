@@ -1,0 +1,5 @@
+"""How long objects stood where."""
+
+from operators.heat_map.heat_map import HeatMap
+
+__all__ = ["HeatMap"]

@@ -1,0 +1,191 @@
+"""What one series did over a stretch of time, in whole numbers, so that stretches join exactly and in any grouping."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec import Struct, field
+
+from operators.windows import sketch
+from operators.windows.sketch import Bins
+
+Key = tuple[str, str, str]
+"""(what, place, class), e.g. ('zone', 'gate', 'person')."""
+DWELL_RANKS = (0.5, 0.9, 0.95, 0.99)
+SPEED_RANKS = (0.5, 0.85)  # traffic engineers go by the speed that 85 of 100 do not exceed
+
+
+class Series(Struct, array_like=True):
+    """One quantity over the time that is still open: how many are present, and what is counted and measured."""
+
+    level: int = 0  # present at the start of the oldest open window
+    changes: list[tuple[int, int]] = []  # (time_us, ±1), in order of arrival
+    counts: list[tuple[int, int, int]] = []  # (time_us, what, how many)
+    dwells: list[tuple[int, int]] = []  # (time_us, µs): of finished visits, by their end
+    speeds: list[tuple[int, int, int]] = []  # (time_us, mean, greatest), mm/s: of finished visits, by their end
+
+    def noted(self) -> int:
+        """Return how many dated things are held."""
+        return len(self.changes) + len(self.counts) + len(self.dwells) + len(self.speeds)
+
+    def times(self) -> set[int]:
+        """Return the times of all of them."""
+        return {at for dated in (self.changes, self.counts, self.dwells, self.speeds) for at, *_ in dated}
+
+    def forget(self, before_us: int, level: int) -> None:
+        """Drop what is dated earlier; `level` are present then."""
+        self.level = level
+        self.changes = [c for c in self.changes if c[0] >= before_us]
+        self.counts = [c for c in self.counts if c[0] >= before_us]
+        self.dwells = [c for c in self.dwells if c[0] >= before_us]
+        self.speeds = [c for c in self.speeds if c[0] >= before_us]
+
+
+class Sample(Struct, array_like=True):
+    """Measured numbers: how many, their sum, the greatest, and a sketch of them."""
+
+    count: int = 0
+    total: int = 0
+    most: int = 0
+    bins: Bins = {}
+
+    def note(self, number: int, most: int) -> None:
+        """Take one number; `most` is what it counts as for the greatest."""
+        self.count, self.total, self.most = self.count + 1, self.total + number, max(self.most, most)
+        sketch.add(self.bins, {sketch.bin_of(number): 1})
+
+    def absorb(self, other: Sample) -> None:
+        """Take all that another has."""
+        self.count, self.total, self.most = (
+            self.count + other.count,
+            self.total + other.total,
+            max(self.most, other.most),
+        )
+        sketch.add(self.bins, other.bins)
+
+    def quantiles(self, ranks: tuple[float, ...]) -> tuple[float, ...]:
+        """Return quantiles, none above the greatest; zeros where there is no number."""
+        if not self.count:
+            return (0.0,) * len(ranks)
+        return tuple(min(q, float(self.most)) for q in sketch.quantiles(self.bins, ranks))
+
+
+class Row(Struct, array_like=True):
+    """One series over one stretch. A stretch without a row is one in which nothing was present and nothing happened."""
+
+    key: Key
+    span_us: int
+    first: int = 0  # present at its start
+    last: int = 0  # present at its end
+    came: int = 0  # of +1
+    low: int = 0
+    high: int = 0
+    area: int = 0  # present × µs
+    counts: dict[int, int] = {}
+    dwell: Sample = field(default_factory=Sample)
+    speed: Sample = field(default_factory=Sample)
+
+    def is_empty(self) -> bool:
+        """Whether it says no more than no row would."""
+        return not (
+            self.first or self.high or self.low or self.came or self.counts or self.dwell.count or self.speed.count
+        )
+
+    def absorb(self, later: Row) -> None:
+        """Take a later stretch; between the two nothing was present."""
+        self.span_us += later.span_us
+        self.last = later.last
+        self.came += later.came
+        self.low, self.high = min(self.low, later.low), max(self.high, later.high)
+        self.area += later.area
+        for what, n in later.counts.items():
+            self.counts[what] = self.counts.get(what, 0) + n
+        self.dwell.absorb(later.dwell)
+        self.speed.absorb(later.speed)
+
+    def numbers(self) -> int:
+        """Return about how many numbers it takes to store."""
+        return 16 + 2 * (len(self.counts) + len(self.dwell.bins) + len(self.speed.bins))
+
+
+def fresh(key: Key) -> Row:
+    """Return a row of nothing, to absorb others."""
+    return Row(key, 0, low=1 << 62, high=-(1 << 62))
+
+
+def steady(key: Key, span_us: int, level: int) -> Row:
+    """Return the row of a stretch in which nothing changed."""
+    return Row(key, span_us, level, level, 0, level, level, level * span_us)
+
+
+class Span(NamedTuple):
+    """What one series did in one window. Levels in objects; `dwell_s` and `speed_mps` are quantiles at DWELL_RANKS, SPEED_RANKS."""
+
+    start_us: int
+    key: Key
+    level_min: int = 0
+    level_mean: float = 0.0
+    level_max: int = 0
+    level_end: int = 0
+    seen_count: int = 0
+    counts: dict[int, int] = {}  # noqa: RUF012  # never changed
+    ended_count: int = 0
+    dwell_sum_s: float = 0.0
+    dwell_max_s: float = 0.0
+    dwell_s: tuple[float, ...] = (0.0,) * len(DWELL_RANKS)
+    speed_count: int = 0
+    speed_mean_mps: float = 0.0
+    speed_max_mps: float = 0.0
+    speed_mps: tuple[float, ...] = (0.0,) * len(SPEED_RANKS)
+
+
+def sweep(key: Key, series: Series, level: int, start_us: int, end_us: int) -> tuple[Row, int]:
+    """Go over [start, end) from `level`; return the row and the level at the end."""
+    row = Row(key, end_us - start_us, level, low=level, high=level)
+    net: dict[int, int] = {}
+    for at_us, by in series.changes:
+        if start_us <= at_us < end_us:
+            net[at_us] = net.get(at_us, 0) + by
+            row.came += by == 1
+    before_us = start_us
+    for at_us in sorted(net):  # what comes and goes at the same instant cancels
+        row.area += level * (at_us - before_us)
+        level, before_us = level + net[at_us], at_us
+        # A change at the very start replaces the level carried over: nobody was there at that level in this stretch.
+        row.low = level if at_us == start_us else min(row.low, level)
+        row.high = level if at_us == start_us else max(row.high, level)
+    row.area += level * (end_us - before_us)
+    row.last = level
+    for at_us, what, n in series.counts:
+        if start_us <= at_us < end_us:
+            row.counts[what] = row.counts.get(what, 0) + n
+    for at_us, dwell_us in series.dwells:
+        if start_us <= at_us < end_us:
+            row.dwell.note(dwell_us, dwell_us)
+    for at_us, mean, most in series.speeds:
+        if start_us <= at_us < end_us:
+            row.speed.note(mean, most)
+    return row, level
+
+
+def summary(row: Row, start_us: int, length_us: int) -> Span:
+    """Return what a window says of a series; of the time that the row does not cover, that nothing was present."""
+    partial = row.span_us < length_us
+    dwell, speed = row.dwell, row.speed
+    return Span(
+        start_us, row.key,
+        level_min=min(row.low, 0) if partial else row.low,
+        level_mean=row.area / length_us,
+        level_max=max(row.high, 0) if partial else row.high,
+        level_end=row.last,
+        seen_count=row.first + row.came,
+        counts=row.counts,
+        ended_count=dwell.count,
+        dwell_sum_s=dwell.total * 1e-6,
+        dwell_max_s=dwell.most * 1e-6,
+        dwell_s=tuple(q * 1e-6 for q in dwell.quantiles(DWELL_RANKS)),
+        speed_count=speed.count,
+        speed_mean_mps=speed.total * 1e-3 / speed.count if speed.count else 0.0,
+        speed_max_mps=speed.most * 1e-3,
+        speed_mps=tuple(q * 1e-3 for q in speed.quantiles(SPEED_RANKS)),
+    )  # fmt: skip
