@@ -8,7 +8,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from schemas.fields import XY, SettingsError
-from schemas.ground_points import problem_of
+from schemas.homography import MIN_POINTS, BadPoints, image_to_ground
 from schemas.rules import (
     ON_GROUND,
     AnyRule,
@@ -161,14 +161,16 @@ def _check_ground_points(source: str, path: str, camera: Camera) -> None:
         return
     if camera.pose:
         raise SettingsError(source, f"{path}.ground_points", "there is a pose already: give one of the two")
-    if len(points) < 4:
+    if len(points) < MIN_POINTS:
         raise SettingsError(source, f"{path}.ground_points", f"expected at least four points, got {len(points)}")
     for i, p in enumerate(points):
         _check_point(source, f"{path}.ground_points[{i}].image", p.image, "image")
         _check_point(source, f"{path}.ground_points[{i}].ground_m", p.ground_m, "ground")
-    at, problem = problem_of(points)
-    if problem:
-        raise SettingsError(source, f"{path}.ground_points" + (f"[{at}]" if at >= 0 else ""), problem)
+    try:
+        image_to_ground(points)
+    except BadPoints as e:
+        place = f"{path}.ground_points[{e.index}]" if e.index >= 0 else f"{path}.ground_points"
+        raise SettingsError(source, place, str(e)) from None
 
 
 def _check_heat_map(source: str, path: str, heat_map: HeatMap, camera: Camera) -> None:

@@ -107,7 +107,9 @@ class TrackFrame(Struct, kw_only=True, frozen=True, gc=False):
 
     `born_us` int64 N and `ordinals` uint32 N name the tracks (`ids.track_id`); `boxes` float32 N×4; `velocities`
     float32 N×2 in frame widths and heights per second; `states` uint8 N (0 observed, 1 predicted); `classes` uint8
-    N into `labels` after voting; `scores` float32 N.
+    N into `labels` after voting; `scores` float32 N. Where the camera's ground is known, and else empty: `ground`
+    float32 N×2, m in the site's frame; `ground_velocities` float32 N×2, m/s; `speed_sds` float32 N, standard deviation of
+    the speed, m/s; NaN for an object whose place on the ground is not known.
     """
 
     v: int = SCHEMA_VERSION
@@ -129,6 +131,9 @@ class TrackFrame(Struct, kw_only=True, frozen=True, gc=False):
     states: bytes = b""
     classes: bytes = b""
     scores: bytes = b""
+    ground: bytes = b""
+    ground_velocities: bytes = b""
+    speed_sds: bytes = b""
 
 
 EventKind = Literal["enter", "exit", "crossing", "track_end", "source_lost", "source_back"]
@@ -152,6 +157,16 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     dwell_s: float = 0.0
     reason: str = ""
     settings: str = ""
+    # Of `track_end` only; what is in metres is None where the camera's ground is not known.
+    first_us: int = 0  # when the object was first seen; it was last seen at `at_us`
+    path_plane: Literal["", "image", "ground"] = ""
+    path: tuple[tuple[int, float, float], ...] = ()  # ms since first_us, x, y: m, or ratios of the frame
+    path_error: float = 0.0  # every observation lies within this of the path, at its own time: m, or frame heights
+    distance_m: float | None = None  # walked
+    speed_mean_mps: float | None = None
+    speed_max_mps: float | None = None  # mean over the fastest stretch of at least 1 s
+    stopped_s: float = 0.0  # in stops of at least 3 s
+    zone_times: dict[str, float] = {}  # seconds inside each zone, over all reported visits
 
 
 AlertCause = Literal[

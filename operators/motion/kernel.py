@@ -75,7 +75,7 @@ _FREE, _ENDED = 0, 3  # operators.tracking.table; capabilities do not import eac
 
 
 @kernel
-def coded_error(error: float, step: float) -> int:
+def coded_error(error: Any, step: Any) -> int:
     """Return the lowest code (0 to 255) that stands for at least this error."""
     code, size = 0, step
     while size < error and code < 255:
@@ -85,7 +85,7 @@ def coded_error(error: float, step: float) -> int:
 
 
 @kernel
-def decoded_error(code: int, step: float) -> float:
+def decoded_error(code: int, step: Any) -> Any:
     """Return the error that a code stands for."""
     size = step
     for _ in range(code):
@@ -94,7 +94,7 @@ def decoded_error(code: int, step: float) -> float:
 
 
 @kernel
-def vertex(m: Any, i: int, step: float) -> Any:
+def vertex(m: Any, i: int, step: Any) -> Any:
     """Return the i-th vertex: x, y, ms since born_us."""
     w, at = m.vertices, 4 * i
     x = np.float64(m.first_x) + (np.float64(w[at]) - ZERO) * step
@@ -103,7 +103,7 @@ def vertex(m: Any, i: int, step: float) -> Any:
 
 
 @kernel
-def open_end(m: Any, step: float) -> Any:
+def open_end(m: Any, step: Any) -> Any:
     """Return where the open stretch ends, at the last observation: x, y, ms since born_us."""
     x, y, ms = vertex(m, m.vertex_count - 1, step)
     dt = (np.int64(m.last_ms) - ms) * 1e-3
@@ -111,20 +111,20 @@ def open_end(m: Any, step: float) -> Any:
 
 
 @kernel
-def _steps(x: float, first: float, step: float) -> int:
+def _steps(x: Any, first: Any, step: Any) -> int:
     """Return a place in steps, as near as it goes."""
     return int(min(max(np.floor((x - first) / step + 0.5) + ZERO, 0.0), 65535.0))
 
 
 @kernel
-def _put_vertex(m: Any, i: int, x: float, y: float, ms: int, step: float) -> None:
+def _put_vertex(m: Any, i: int, x: Any, y: Any, ms: int, step: Any) -> None:
     w, at = m.vertices, 4 * i
     w[at], w[at + 1] = _steps(x, np.float64(m.first_x), step), _steps(y, np.float64(m.first_y), step)
     w[at + 2], w[at + 3] = ms % 65536, ms // 65536
 
 
 @kernel
-def way(m: Any, x: float, y: float) -> float:
+def way(m: Any, x: Any, y: Any) -> float:
     """Return how far a place lies from where the present surroundings begin, in m."""
     dx = x - np.float64(m.first_x) - (np.float64(m.begin[0]) - ZERO) * STEP_M
     dy = y - np.float64(m.first_y) - (np.float64(m.begin[1]) - ZERO) * STEP_M
@@ -132,7 +132,7 @@ def way(m: Any, x: float, y: float) -> float:
 
 
 @kernel
-def _walk(m: Any, x: float, y: float) -> None:
+def _walk(m: Any, x: Any, y: Any) -> None:
     """Let new surroundings begin."""
     walked = np.float64(m.walked_m)
     begin_x, begin_y = _steps(x, np.float64(m.first_x), STEP_M), _steps(y, np.float64(m.first_y), STEP_M)
@@ -143,7 +143,7 @@ def _walk(m: Any, x: float, y: float) -> None:
 
 
 @kernel
-def _detour(m: Any, i: int, step: float) -> float:
+def _detour(m: Any, i: int, step: Any) -> float:
     """Return how far vertex i lies from the straight course between its neighbours, at its own time."""
     ax, ay, a_ms = vertex(m, i - 1, step)
     bx, by, b_ms = vertex(m, i, step)
@@ -154,7 +154,7 @@ def _detour(m: Any, i: int, step: float) -> float:
 
 
 @kernel
-def _make_room(m: Any, step: float) -> None:
+def _make_room(m: Any, step: Any) -> None:
     """Remove the vertex whose removal leaves the smallest error."""
     best, least = 1, np.inf
     for i in range(1, m.vertex_count - 1):
@@ -170,7 +170,7 @@ def _make_room(m: Any, step: float) -> None:
 
 
 @kernel
-def _close(m: Any, x: float, y: float, ms: int, step: float, on_ground: bool) -> None:
+def _close(m: Any, x: Any, y: Any, ms: int, step: Any, on_ground: bool) -> None:
     """Let the open stretch end in an observation that it cannot hold, and the next one begin there."""
     ax, ay, a_ms = vertex(m, m.vertex_count - 1, step)
     dt = (ms - a_ms) * 1e-3
@@ -192,7 +192,7 @@ def _close(m: Any, x: float, y: float, ms: int, step: float, on_ground: bool) ->
 
 
 @kernel
-def _narrow(m: Any, u: float, v: float, r: float) -> bool:
+def _narrow(m: Any, u: Any, v: Any, r: Any) -> bool:
     """Keep the velocities that also lie in another disc: the largest disc inside both; False: there are none."""
     if m.leeway < 0.0:
         m.u, m.v, m.leeway = u, v, r
@@ -213,7 +213,7 @@ def _narrow(m: Any, u: float, v: float, r: float) -> bool:
 
 
 @kernel
-def extend(m: Any, x: float, y: float, ms: int, tolerance: float, on_ground: bool) -> None:
+def extend(m: Any, x: Any, y: Any, ms: int, tolerance: Any, on_ground: bool) -> None:
     """Take one observed place into the path. `ms` since born_us, to be noted as `last_ms`; `tolerance` in m or frame heights."""
     step = STEP_M if on_ground else STEP_RATIO
     tolerance = max(tolerance, LEAST_STEPS * step)
@@ -233,7 +233,7 @@ def extend(m: Any, x: float, y: float, ms: int, tolerance: float, on_ground: boo
 
 
 @kernel
-def _stay(m: Any, x: float, y: float, radius: float, on_ground: int, now_us: int, seen_us: int) -> bool:
+def _stay(m: Any, x: Any, y: Any, radius: Any, on_ground: int, now_us: int, seen_us: int) -> bool:
     """Move the mean place on, or begin anew where the object has left its surroundings; return whether it has."""
     dx, dy = x - np.float64(m.still_x), y - np.float64(m.still_y)
     if m.still_us != 0 and m.still_on_ground == on_ground and dx * dx + dy * dy <= radius * radius:
@@ -281,7 +281,7 @@ def derive(t: Any, m: Any, on_ground: bool) -> None:
     variance = (xx + yy) / 2.0
     if speed > 0.0:
         variance = (vx * vx * xx + 2.0 * vx * vy * xy + vy * vy * yy) / speed2
-    sd = np.sqrt(max(variance, 0.0))
+    sd: Any = np.sqrt(np.maximum(variance, 0.0))
     m.speed_mps, m.speed_sd_mps = speed, sd
     m.heading_x, m.heading_y = np.nan, np.nan
     if speed > SURE * sd and speed2 > SURE * SURE * (xx + yy - variance):
@@ -294,6 +294,36 @@ def derive_all(tracks: Any, slots: int, motions: Any, on_ground: bool) -> None:
     for i in range(slots):
         if tracks[i].status != _FREE:
             derive(tracks[i], motions[i], on_ground)
+
+
+@kernel
+def publish(
+    tracks: Any,
+    slots: int,
+    motions: Any,
+    born_us: Any,
+    ordinals: Any,
+    count: int,
+    ground: Any,
+    velocities: Any,
+    sds: Any,
+) -> None:
+    """Fill in what is known of the ground for the published tracks (as `schemas.wire.TrackFrame`); NaN where it is not.
+
+    Args:
+        born_us, ordinals, count: which tracks are published, by rising slot.
+        ground, velocities, sds: float32 N×2 (m), N×2 (m/s), N (m/s).
+    """
+    n = 0
+    for i in range(slots):
+        t = tracks[i]
+        if n == count or t.status == _FREE or t.ordinal != ordinals[n] or t.born_us != born_us[n]:
+            continue
+        ground[n, 0], ground[n, 1], sds[n] = motions[i].x_m, motions[i].y_m, motions[i].speed_sd_mps
+        velocities[n, 0], velocities[n, 1] = np.nan, np.nan
+        if t.has_ground:
+            velocities[n, 0], velocities[n, 1] = t.ground[2], t.ground[3]
+        n += 1
 
 
 @kernel
@@ -328,7 +358,7 @@ def step(tracks: Any, slots: int, motions: Any, parameters: Any, on_ground: bool
             height = np.float64(t.kalman[15])
             x, y = np.float64(t.kalman[0]), np.float64(t.kalman[5]) + height / 2.0
             radius, tolerance = parameters[STILL_RATIO] * height, parameters[STILL_RATIO] * height * TOLERANCE
-            is_path = not on_ground
+            is_path: Any = not on_ground
             if t.has_ground:
                 x, y = np.float64(t.ground[0]), np.float64(t.ground[1])
                 variance = np.float64(t.ground[4]) + np.float64(t.ground[8])

@@ -25,6 +25,23 @@ class Trajectory(NamedTuple):
     speed_max_mps: float | None
     """The mean over the fastest stretch of the path of at least `kernel.STRETCH_S`; where none is so long, over all of it."""
 
+    def fields(self, aspect: float) -> dict[str, Any]:
+        """Return it as `schemas.wire.Event` has it: in the image x is a ratio of the frame's width; rounded, the error up."""
+        on_ground = self.distance_m is not None
+        wide, digits = (1.0, 3) if on_ground else (aspect, 5)
+        known = (
+            ("distance_m", self.distance_m),
+            ("speed_mean_mps", self.speed_mean_mps),
+            ("speed_max_mps", self.speed_max_mps),
+        )
+        return {
+            "path_plane": ("ground" if on_ground else "image") if self.path else "",
+            "path": tuple((ms, round(x / wide, digits), round(y, digits)) for ms, x, y in self.path),
+            "path_error": math.ceil(self.error * 10**digits + 1.0) / 10**digits,
+            "stopped_s": self.stopped_s,
+            **{name: round(value, 3) for name, value in known if value is not None},
+        }
+
 
 class Motion:
     """Packed motions of one camera's objects, by slot.

@@ -53,13 +53,13 @@ SECTIONS = (
 ) = range(len(SECTIONS))  # fmt: skip
 
 SCRATCH_SECTIONS = (
-    "found", "frame", "born_us", "ordinals", "boxes", "velocities", "states", "labels", "scores", "births", "ends",
-    "visit_records", "crossing_records", "held_records", "keys", "items", "out",
+    "found", "frame", "born_us", "ordinals", "boxes", "velocities", "states", "labels", "scores", "ground",
+    "ground_velocities", "speed_sds", "births", "ends", "visit_records", "crossing_records", "held_records", "keys", "items", "out",
 )  # fmt: skip
 """Of the shared block. Contents: `camera_memory.CameraScratch`."""
 (
-    FOUND, FRAME, BORN_US, ORDINALS, BOXES, VELOCITIES, STATES, LABELS, SCORES, BIRTHS, ENDS,
-    VISIT_RECORDS, CROSSING_RECORDS, HELD_RECORDS, KEYS, ITEMS, OUT,
+    FOUND, FRAME, BORN_US, ORDINALS, BOXES, VELOCITIES, STATES, LABELS, SCORES, GROUND,
+    GROUND_VELOCITIES, SPEED_SDS, BIRTHS, ENDS, VISIT_RECORDS, CROSSING_RECORDS, HELD_RECORDS, KEYS, ITEMS, OUT,
 ) = range(len(SCRATCH_SECTIONS))  # fmt: skip
 
 NOW_US, FRAME_BOOT, SEQ, SENT_US, DETECTION_COUNT, LABEL_COUNT, PASSED = range(7)
@@ -165,16 +165,20 @@ def _advance(stamp: int) -> Any:
             vector(memory, FLOOR, F8), vector(memory, COLUMN_OF, I8), now_us, last_us, aspect, parameters,
         )  # fmt: skip
         slots = header[SLOTS]
-        motion.step(
-            tracks, slots, vector(memory, MOTIONS, MOTION), vector(memory, STILL, F8),
-            vector(memory, FLOOR, F8).shape[0] > 0, now_us,
-        )  # fmt: skip
+        motions, on_ground = vector(memory, MOTIONS, MOTION), vector(memory, FLOOR, F8).shape[0] > 0
+        motion.step(tracks, slots, motions, vector(memory, STILL, F8), on_ground, now_us)
         count, births, ends = publish_tracks(
             tracks, slots, aspect, parameters, vector(scratch, BORN_US, I8), vector(scratch, ORDINALS, U4),
             matrix(scratch, BOXES, F4), matrix(scratch, VELOCITIES, F4), vector(scratch, STATES, U1),
             vector(scratch, LABELS, U1), vector(scratch, SCORES, F4), vector(scratch, BIRTHS, I8),
             vector(scratch, ENDS, I8),
         )  # fmt: skip
+        if on_ground:
+            motion.publish(
+                tracks, slots, motions, vector(scratch, BORN_US, I8), vector(scratch, ORDINALS, U4), count,
+                matrix(scratch, GROUND, F4), matrix(scratch, GROUND_VELOCITIES, F4), vector(scratch, SPEED_SDS, F4),
+            )  # fmt: skip
+        on_ground_count = count if on_ground else 0
         visits = zones.step(
             tracks, slots, matrix(memory, VISITS, VISIT), matrix(memory, ZONE_POINTS, F8), vector(memory, ZONE_STARTS, I8),
             matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_ON_GROUND, B1), vector(memory, ZONE_BANDS, F8),
@@ -210,9 +214,13 @@ def _advance(stamp: int) -> Any:
             (frame[SEQ], now_us, frame[SENT_US]), scratch,
             (
                 place(scratch, BORN_US), place(scratch, ORDINALS), place(scratch, BOXES), place(scratch, VELOCITIES),
-                place(scratch, STATES), place(scratch, LABELS), place(scratch, SCORES),
+                place(scratch, STATES), place(scratch, LABELS), place(scratch, SCORES), place(scratch, GROUND),
+                place(scratch, GROUND_VELOCITIES), place(scratch, SPEED_SDS),
             ),
-            (8 * count, 4 * count, 16 * count, 8 * count, count, count, 4 * count),
+            (
+                8 * count, 4 * count, 16 * count, 8 * count, count, count, 4 * count, 8 * on_ground_count,
+                8 * on_ground_count, 4 * on_ground_count,
+            ),
         )  # fmt: skip
         happened = births + ends + visits + crossings + held > 0
         return size, happened or now_us >= vector(memory, WAKE_US, I8)[0] or is_crowded(memory)

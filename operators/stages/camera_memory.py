@@ -89,6 +89,9 @@ class CameraScratch(Scratch):
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
+        self.ground = np.zeros((capacity, 2), np.float32)
+        self.ground_velocities = np.zeros((capacity, 2), np.float32)
+        self.speed_sds = np.zeros(capacity, np.float32)
         self._message_bytes = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + capacity * track_frame.BYTES_PER_TRACK
         self.found = np.zeros(5, np.int64)
         self.keys, self.items = np.zeros(capacity), np.zeros(capacity, np.int64)

@@ -17,7 +17,7 @@ from operators.alerts import Alerts, Cause, Dwelling, source_alert
 from operators.conditions import Conditions
 from operators.heat_map import HeatMap
 from operators.intake import Intake, Late, Ready, Refused
-from operators.motion import Motion
+from operators.motion import Motion, Stays
 from operators.stages import camera_figures as figures
 from operators.stages import camera_kernel as kernel
 from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
@@ -80,6 +80,8 @@ class _State(Struct, array_like=True):
     lost: bool
     counted: tuple[int, int, int]
     window_us: int
+    aspect: float
+    stays: dict[int, dict[int, int]]
     settings: str
     tables: bytes  # `camera_kernel.pack`
 
@@ -194,8 +196,9 @@ class CameraLogic:
         self._scratch = scratch
         config = tracker_config(camera.tracker, camera.track_memory_s)
         self._intake = Intake()
-        self._tracker = Tracker(config, pose=camera.pose)
+        self._tracker = Tracker(config, pose=camera.pose, ground_points=camera.ground_points)
         self._motion = Motion(camera.still_m, camera.still_ratio, config.capacity)
+        self._stays = Stays()
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
         self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
@@ -359,10 +362,12 @@ class CameraLogic:
         scratch = self._scratch
         births, ends, visit_count, crossing_count, _ = scratch.found.tolist()
         visits: list[Visit] = []
-        if births or ends:
-            self._note_tracks(scratch.births[:births].tolist(), scratch.ends[:ends].tolist(), out)
         if visit_count:
             visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
+            self._add_stays(visits)
+        if births or ends:
+            self._note_tracks(scratch.births[:births].tolist(), scratch.ends[:ends].tolist(), out)
+        if visits:
             self._note_visits(visits, points, out)
         if crossing_count:
             self._note_crossings([Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()], out)
@@ -440,7 +445,7 @@ class CameraLogic:
             return
         self._picture = picture
         self._memory.picture[0] = f.width_px / f.height_px
-        self._memory.stand_on(self._tracker.ground(f.height_px))
+        self._memory.stand_on(self._tracker.ground(f.height_px, self._memory.picture[0]))
         self._memory.say(
             template(
                 {
@@ -492,8 +497,15 @@ class CameraLogic:
             subject = track_id(self.site, self.camera, born_us, int(t["ordinal"]))
             self._event(
                 "track_end", subject, seen_us, out, label=self._labels[t["label"]],
-                dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen",
+                dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen", first_us=born_us,
+                **self._motion.trajectory(t, slot, self._camera.has_ground).fields(float(self._memory.picture[0])),
+                zone_times={self._zone_ids[zone]: s for zone, s in self._stays.take(slot).items()},
             )  # fmt: skip
+
+    def _add_stays(self, visits: list[Visit]) -> None:
+        for v in visits:
+            if v.kind == Zones.EXIT:
+                self._stays.add(v.slot, v.zone, (v.at_us - v.enter_us) // 1000)
 
     def _declare_label(self, label: str) -> None:
         for kind, places in (("zone", self._zones.zones), ("tripwire", self._tripwires.wires)):
@@ -634,6 +646,7 @@ class CameraLogic:
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
+        self._add_stays(visits)
         self._note_tracks(births, ends, out)
         self._note_visits(visits, points, out)
         self._apply_rules(last_us, [0] * len(self._zone_ids), visits, cause, points, out)
@@ -673,11 +686,12 @@ class CameraLogic:
     def _leave_places(self, site: SiteSettings, camera: Camera, points: list[Point], out: list[Output]) -> None:
         """End what the next settings have no place for, and report the windows that they cannot report."""
         cause = Cause(self.settings, "", -1, -1, -1, 0)
-        if (camera.tracker, camera.pose) != (self._camera.tracker, self._camera.pose):
+        if _tracking(camera) != _tracking(self._camera):
             self._end_tracks("settings", cause, points, out)  # their state means nothing to another tracker
         zones = {z.place for z in camera.zones}
         gone = [i for i, z in enumerate(self._zones.zones) if z.place not in zones]
         visits = self._zones.end(gone, self._tracker.tracks, self._tracker.slots)
+        self._add_stays(visits)
         self._ending = "settings"
         self._note_visits(visits, points, out)
         self._ending = ""
@@ -705,7 +719,10 @@ class CameraLogic:
         if not self._rare or self._windows.dirty or self._intake.dirty:
             self._rare = self._encode_rare()
         embeddings = self._tracker.embeddings()
-        fields = (self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us, self.settings)
+        fields = (
+            self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
+            float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
+        )  # fmt: skip
         prefix = self._rare + b"".join([_encode_part(field) for field in fields])
         self._settled = b"" if embeddings[1] else prefix
         return prefix
@@ -731,6 +748,8 @@ class CameraLogic:
         self._intake.restore(tuple(tables.order), s.intake)
         self._tracker.restore(tables.last_us, tables.header, tables.stream, tables.tracks, *s.embeddings)
         self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
+        self._memory.picture[0] = s.aspect
+        self._stays.restore(s.stays, s.zones, [z.place for z in self._zones.zones])
         self._zones.restore(tables.visits, s.zones, self._alerts.restore(s.alerts))
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)
@@ -783,6 +802,11 @@ def _windows(site: SiteSettings, grace_s: float) -> Windows:
     w = site.windows
     sliding = [(us(x.length_s), us(x.step_s)) for x in w.sliding]
     return Windows(us(w.length_s), us(grace_s), sliding, us(w.lateness_s), figures.TALLIES)
+
+
+def _tracking(camera: Camera) -> tuple[object, ...]:
+    """Return the settings that a track's state hangs on."""
+    return camera.tracker, camera.pose, camera.ground_points
 
 
 def _add_counts(counts: list[int], more: list[int]) -> None:

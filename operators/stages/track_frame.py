@@ -15,8 +15,10 @@ from operators.compiled import kernel
 from schemas.wire import TrackFrame, encode
 
 NUMBERS = ("seq", "capture_us", "sent_us")
-ARRAYS = ("born_us", "ordinals", "boxes", "velocities", "states", "classes", "scores")
-BYTES_PER_TRACK = 8 + 4 + 16 + 8 + 1 + 1 + 4
+ARRAYS = (
+    "born_us", "ordinals", "boxes", "velocities", "states", "classes", "scores", "ground", "ground_velocities", "speed_sds",
+)  # fmt: skip
+BYTES_PER_TRACK = 8 + 4 + 16 + 8 + 1 + 1 + 4 + 8 + 8 + 4
 PIECES = len(NUMBERS) + len(ARRAYS)
 ROOM_FOR_HEADS = 9 * PIECES  # bytes: a number or the head of an array takes at most nine
 

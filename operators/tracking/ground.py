@@ -1,11 +1,16 @@
-"""From a camera's pose to the ground: a pinhole camera over a flat floor (Hartley & Zisserman, 2004, 8.1.1)."""
+"""From a camera's pose, or from points of the floor, to the ground: a pinhole camera over a flat floor (Hartley & Zisserman,
+Multiple View Geometry, 2004, 8.1.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from schemas import homography
+from schemas.homography import PointPair
 
 F64 = npt.NDArray[np.float64]
 NO_GROUND = np.zeros(0)
@@ -51,3 +56,14 @@ def image_to_ground(pose: Pose, height_px: float = 0.0) -> F64:
                 inverse = -inverse
             break
     return np.ascontiguousarray(inverse.reshape(9))
+
+
+def points_to_ground(points: Sequence[PointPair], aspect: float) -> F64:
+    """Return the same homography from points of the floor, for frames of this aspect (width / height).
+
+    It is worked out in ratios of the frame, as when the settings were checked. Raises `schemas.homography.BadPoints`.
+    """
+    found = np.array(homography.image_to_ground(points)).reshape(3, 3)
+    found[:, 0] /= aspect
+    found /= np.abs(found[2]).max()
+    return np.ascontiguousarray(found.reshape(9))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from operators.compiled import COMPILED
 from operators.tracking import kernel, plain
 from operators.tracking.config import TrackerConfig, layout
-from operators.tracking.ground import NO_GROUND, Pose, image_to_ground
+from operators.tracking.ground import NO_GROUND, Pose, image_to_ground, points_to_ground
 from operators.tracking.table import (
     BAD_DETECTIONS,
     FREE,
@@ -24,6 +24,7 @@ from operators.tracking.table import (
     SURPLUS_DETECTIONS,
     TRACK,
 )
+from schemas.homography import PointPair
 
 MAX_DETECTIONS = 1000
 """Per frame (schemas.wire.MAX_DETECTIONS); of more, the strongest are taken."""
@@ -57,10 +58,14 @@ class Tracker:
     Args:
         config: settings.
         pose: of the camera; with it, association happens on the ground as well, and `ground` of a track is set.
+        ground_points: the same from points of the floor, where there is no pose.
         compiled: use numba's kernels; by default where numba is installed. Both ways give the same bits.
     """
 
-    def __init__(self, config: TrackerConfig, compiled: bool = COMPILED, pose: Pose | None = None) -> None:
+    def __init__(
+        self, config: TrackerConfig, compiled: bool = COMPILED, pose: Pose | None = None,
+        ground_points: Sequence[PointPair] = (),
+    ) -> None:  # fmt: skip
         if kernel.compiled_layout() != layout():
             raise RuntimeError(
                 "expected kernels compiled for this TrackerConfig, got older ones from numba's cache: "
@@ -74,7 +79,8 @@ class Tracker:
         self._way: Any = kernel if compiled else plain
         self._step: Callable[..., None] = self._way.step
         self.parameters = config.vector()
-        self._pose, self._ground, self._height_px = pose, NO_GROUND, -1.0
+        self._pose, self._points = pose, tuple(ground_points)
+        self._ground, self._picture = NO_GROUND, (-1.0, -1.0)
         self.column_of = np.zeros(config.capacity, np.int64)
         self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows as `_whole` gives them
         self._embedding_model = ""
@@ -136,7 +142,7 @@ class Tracker:
             self.header[REFUSED_FRAMES] += 1
             return False
         last_us = self.last_us or now_us
-        ground = self.ground(height_px)
+        ground = self.ground(height_px, aspect)
         if len(scores) > MAX_DETECTIONS:
             strongest = np.sort(np.argsort(-np.nan_to_num(scores, nan=-1.0), kind="stable")[:MAX_DETECTIONS])
             self.header[SURPLUS_DETECTIONS] += len(scores) - MAX_DETECTIONS
@@ -154,10 +160,14 @@ class Tracker:
         self.last_us = now_us
         return True
 
-    def ground(self, height_px: float) -> npt.NDArray[np.float64]:
-        """Return what `kernel.step` wants to know of the floor, in a frame of this height."""
-        if self._pose is not None and height_px != self._height_px:
-            self._ground, self._height_px = image_to_ground(self._pose, height_px), height_px
+    def ground(self, height_px: float, aspect: float) -> npt.NDArray[np.float64]:
+        """Return what `kernel.step` wants to know of the floor, in a frame of this height and aspect."""
+        if self._picture != (height_px, aspect):
+            self._picture = (height_px, aspect)
+            if self._pose is not None:
+                self._ground = image_to_ground(self._pose, height_px)
+            elif self._points:
+                self._ground = points_to_ground(self._points, aspect)
         return self._ground
 
     def compare(

@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help=".txt: MOTChallenge text; .wire: TrackFrame messages; or with .gz",
+        help=".txt: MOTChallenge text; .jsonl: JSON lines; .wire: TrackFrame messages; or with .gz",
     )
     add("--out-format", choices=results.FORMATS, default="", help="default: by the extension of --out")
     add("--predicted", action="store_true", help="mot: also write the predicted places of objects that are not seen")

@@ -1,4 +1,5 @@
-"""Draws tracks on a video: a box, the number and the way of the last seconds of each object; unseen ones dashed."""
+"""Draws tracks on a video: a box, the number, the speed where it is known, and the way of the last seconds of each object;
+unseen ones dashed."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from schemas.wire import TrackFrame, unpack_boxes
 from sightflow.errors import SightflowError
 from sightflow.report.drawing import colour
 from sightflow.track.outputs import part_of
+from sightflow.track.results import on_ground
 
 TRAIL_S = 3.0
 _MAX_TRAIL_POINTS = 400
@@ -67,8 +69,9 @@ class Renderer:
         corners = (unpack_boxes(frame) * np.array([width, height] * 2)).round().astype(int).tolist()
         ordinals = np.frombuffer(frame.ordinals, "<u4").tolist()
         self._forget(set(ordinals))
-        for ordinal, (x1, y1, x2, y2), predicted, label in zip(
-            ordinals, corners, frame.states, frame.classes, strict=True
+        speeds = on_ground(frame)[1][:, 0].tolist()
+        for ordinal, (x1, y1, x2, y2), predicted, label, speed in zip(
+            ordinals, corners, frame.states, frame.classes, speeds, strict=True
         ):
             bgr = _bgr(colour(ordinal))
             trail = self._trails.setdefault(ordinal, deque(maxlen=self._trail_length))
@@ -81,6 +84,8 @@ class Renderer:
                 cv2.rectangle(picture, (x1, y1), (x2, y2), bgr, 2 * unit - 1, cv2.LINE_AA)
             name = frame.labels[label] if label < len(frame.labels) else ""
             text = f"#{ordinal + 1}" if name in ("", "person") else f"#{ordinal + 1} {name}"
+            if np.isfinite(speed):
+                text += f" {speed:.1f} m/s"
             at = (max(2, x1), max(16 * unit, y1 - 5 * unit))
             for ink, thickness in ((_SEAM, 3 * unit), (bgr, unit)):
                 cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6 * unit, ink, thickness, cv2.LINE_AA)

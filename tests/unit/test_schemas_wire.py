@@ -108,6 +108,21 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         reason="not_messagepack", detail="truncated", stage="camera", topic="detections", partition=1, offset=99,
         key="cam-1", raw=b"\xc1\x00", raw_sha256="00" * 32, truncated=True,
     ),
+    "tracks-ground": TrackFrame(
+        site="site-1", camera="cam-1", boot=T0 - 5_000_000, seq=8, capture_us=T0 + 100_000, sent_us=T0 + 140_000,
+        width_px=1280, height_px=720, model_sha="0123456789abcdef", settings="abcdef012345", labels=("person",),
+        born_us=np.array([T0], "<i8").tobytes(), ordinals=np.array([3], "<u4").tobytes(),
+        boxes=np.array([[0.125, 0.25, 0.5, 0.75]], "<f4").tobytes(), velocities=np.array([[0.5, -0.25]], "<f4").tobytes(),
+        states=b"\x00", classes=b"\x00", scores=np.array([0.5], "<f4").tobytes(),
+        ground=np.array([[-1.5, 12.25]], "<f4").tobytes(), ground_velocities=np.array([[1.25, 0.5]], "<f4").tobytes(),
+        speed_sds=np.array([0.375], "<f4").tobytes(),
+    ),
+    "event-track-end": Event(
+        id=f"track_end/site-1/cam-1/{T0}/3//{T0 + 9_000_000}", kind="track_end", site="site-1", camera="cam-1",
+        subject=f"site-1/cam-1/{T0}/3", at_us=T0 + 9_000_000, label="person", dwell_s=9.0, reason="unseen",
+        settings="abcdef012345", first_us=T0, path_plane="ground", path=((0, -1.5, 12.25), (9000, 6.5, 12.25)),
+        path_error=0.5, distance_m=8.25, speed_mean_mps=0.917, speed_max_mps=1.5, stopped_s=3.5, zone_times={"door": 2.5},
+    ),
 }  # fmt: skip
 """What the recorded bytes say. A later version appends fields with defaults, so these lines stay as they are."""
 

@@ -39,7 +39,7 @@ def pixel(x: float, y: float, z: float) -> tuple[float, float]:
     """Return where a point of the site is seen, as ratios of the frame."""
     p = pose()
     point = np.array(p.intrinsic) @ (np.array(p.rotation) @ (x * 1e3, y * 1e3, z * 1e3) + np.array(p.translation_mm))
-    return point[0] / point[2] / (HEIGHT_PX * ASPECT), point[1] / point[2] / HEIGHT_PX
+    return float(point[0] / point[2] / (HEIGHT_PX * ASPECT)), float(point[1] / point[2] / HEIGHT_PX)
 
 
 def box(x: float, y: float) -> tuple[float, float, float, float]:
