@@ -68,7 +68,9 @@ def camera_of(alert_id: str, site: str) -> str:
     """Return the camera that an alert's id names. Raises SettingsError where it is no id of the site's alerts."""
     parts = alert_id.split("/")
     if len(parts) != 6 or parts[0] != site or "@" not in parts[1] or not parts[5].isdigit():
-        problem = f"expected the id of an alert, '{site}/rule@version/camera/place/subject/start', got {alert_id[:200]!r}"
+        problem = (
+            f"expected the id of an alert, '{site}/rule@version/camera/place/subject/start', got {alert_id[:200]!r}"
+        )
         raise SettingsError(site, "alert_id", problem)
     return parts[2]
 

@@ -70,7 +70,9 @@ class SettingsAck(Struct, kw_only=True, frozen=True):
     errors: tuple[SettingsProblem, ...] = ()
     partition: int = -1  # of the message on `settings`
     offset: int = -1
-    order: str = ""  # key of the order that it answers (schemas/alert_orders.py); version is 0 then, and fingerprint empty
+    order: str = (
+        ""  # key of the order that it answers (schemas/alert_orders.py); version is 0 then, and fingerprint empty
+    )
 
 
 def version_key(site: str, version: int, digest: str) -> str:

@@ -1,6 +1,6 @@
-"""Rules and the life of alerts."""
+"""The life of alerts, for all rules."""
 
-from operators.alerts.alerts import Alerts, Cause, Dwelling, source_alert
-from operators.alerts.run import Run
+from operators.alerts.alerts import Alerts, Cause, Held, Orders, source_alert
+from operators.alerts.orders import OrderBook
 
-__all__ = ["Alerts", "Cause", "Dwelling", "Run", "source_alert"]
+__all__ = ["Alerts", "Cause", "Held", "OrderBook", "Orders", "source_alert"]

@@ -86,7 +86,13 @@ def _check(order: AnyOrder) -> str:
 
 
 def _answer(
-    key: str, order: AnyOrder, status: str, camera: str, errors: tuple[SettingsProblem, ...], partition: int, offset: int
+    key: str,
+    order: AnyOrder,
+    status: str,
+    camera: str,
+    errors: tuple[SettingsProblem, ...],
+    partition: int,
+    offset: int,
 ) -> SettingsAck:
     return SettingsAck(
         id=f"{key}/{offset}", stage="taken", status=status, site=order.site, version=0,  # type: ignore[arg-type]

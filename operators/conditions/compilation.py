@@ -62,11 +62,6 @@ def threshold_name(rule: AnyRule) -> str:
     return MEASURES[type(rule)][1]
 
 
-def rule_name(rule: AnyRule) -> str:
-    """Return id/version/type/place: a rule under which these change is another rule."""
-    return f"{rule.id}/{rule.version}/{type(rule).__struct_config__.tag}/{place_of(rule)}"
-
-
 def place_of(rule: AnyRule) -> str:
     """Return the id of the rule's zone or tripwire, '' for all that the camera sees."""
     if isinstance(rule, WireRule):

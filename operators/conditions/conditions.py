@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from operators.anchors import class_mask
 from operators.conditions import kernel, table
-from operators.conditions.compilation import compile_rules, rule_name, second_classes
+from operators.conditions.compilation import compile_rules, second_classes
 from operators.conditions.table import (
     HELD,
     MAX_PAIRS,
@@ -25,7 +25,7 @@ from operators.conditions.table import (
     REFUSED_PAIRS,
     RUN,
 )
-from schemas.rules import AnyRule
+from schemas.rules import AnyRule, identity
 
 Rows = npt.NDArray[Any]
 _NOBODY = {"label": -1, "ordinal": -1, "born_us": 0}
@@ -82,7 +82,7 @@ class Conditions:
             raise ValueError(f"expected at most {MAX_RULES} rules per camera, got {len(rules)}")
         self._rules = tuple(rules)
         n = len(self._rules)
-        self.names = tuple(rule_name(rule) for rule in self._rules)
+        self.names = tuple(identity(rule) for rule in self._rules)
         self.rules, self.threshold = compile_rules(self._rules, zone_ids, wire_ids)
         self.wanted, self.other = np.zeros((n, 256), np.bool_), np.zeros((n, 256), np.bool_)
         self.runs: Rows = np.zeros((capacity, n), RUN)

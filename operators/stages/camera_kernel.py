@@ -38,7 +38,7 @@ SECTIONS = (
     "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
     "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
     "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
-    "wire_wanted", "crowd_zone", "crowd_count", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
+    "wire_wanted", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
     "heat_grid", "heat_wanted", "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages",
     "pair_runs", "pair_head", "heat_cells_us", "column_of", "template",
 )  # fmt: skip
@@ -47,7 +47,7 @@ SECTIONS = (
     HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
     STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
     ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
-    WIRE_WANTED, CROWD_ZONE, CROWD_COUNT, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
+    WIRE_WANTED, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
     HEAT_GRID, HEAT_WANTED, TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES,
     PAIR_RUNS, PAIR_HEAD, HEAT_CELLS_US, COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
@@ -124,16 +124,6 @@ def let_pass(memory: Any, frame: Any) -> bool:
     order[NEXT_SEQ] += 1
     order[CAPTURE_US] = now_us
     return True
-
-
-@kernel
-def is_crowded(memory: Any) -> bool:
-    """Whether a zone holds as many as a crowding rule asks for."""
-    zone, count = vector(memory, CROWD_ZONE, I8), vector(memory, CROWD_COUNT, I8)
-    crowded = False
-    for i in range(zone.shape[0]):
-        crowded |= vector(memory, INSIDE_COUNT, I8)[zone[i]] >= count[i]
-    return crowded
 
 
 def _advance(stamp: int) -> Any:
@@ -223,7 +213,7 @@ def _advance(stamp: int) -> Any:
             ),
         )  # fmt: skip
         happened = births + ends + visits + crossings + held > 0
-        return size, happened or now_us >= vector(memory, WAKE_US, I8)[0] or is_crowded(memory)
+        return size, happened or now_us >= vector(memory, WAKE_US, I8)[0]
 
     return advance
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from operators.alerts import Alerts
 from operators.block import Block
 from operators.conditions import Conditions, Kept
 from operators.conditions.table import HELD, MAX_PAIRS
@@ -39,7 +38,7 @@ class CameraMemory:
 
     def __init__(
         self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires,
-        conditions: Conditions, heat_map: HeatMap, alerts: Alerts, silence_us: int,
+        conditions: Conditions, heat_map: HeatMap, silence_us: int,
     ) -> None:  # fmt: skip
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
@@ -49,7 +48,6 @@ class CameraMemory:
         self.wake_us = np.zeros(1, np.int64)  # `Alerts.wake_us`
         self.label_of = np.zeros(256, np.uint8)  # the camera's index of each label of the frame
         self.floor = np.zeros(FLOOR_SIZE)  # `Tracker.ground`
-        self.crowd_zone, self.crowd_count = (np.array(a, np.int64) for a in alerts.thresholds())
         self.template = np.zeros(TEMPLATE_BYTES, np.uint8)
         self.template_ends = np.zeros(track_frame.PIECES, np.int64)
         owners: dict[str, tuple[Any, str]] = {name: (self, name) for name in k.SECTIONS if hasattr(self, name)}

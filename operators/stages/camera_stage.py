@@ -6,14 +6,14 @@ record → intake → tracker → motion, zones, tripwires → conditions → wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from operators.alerts import Alerts, Cause, Dwelling, source_alert
+from operators.alerts import Alerts, Cause, Held, source_alert
 from operators.conditions import Conditions
 from operators.heat_map import HeatMap
 from operators.intake import Intake, Late, Ready, Refused
@@ -35,6 +35,7 @@ from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
 from schemas.settings import HeatMap as HeatMapSettings
 from schemas.wire import (
     SCHEMA_VERSION,
+    AlertCause,
     AlertTransition,
     BadMessage,
     DeadLetter,
@@ -181,6 +182,28 @@ class UnknownCamera:
 NEVER_US = 1 << 62
 
 
+class _Facts:
+    """What alerts may ask of the last frame."""
+
+    def __init__(self, conditions: Conditions, tracker: Tracker, zones: Zones) -> None:
+        self._conditions, self._tracker, self._zones = conditions, tracker, zones
+
+    def value(self, rule: int, ordinal: int, other_ordinal: int) -> float:
+        """Return what the rule measured when its condition was true last; NaN: it is not known any more."""
+        t = self._tracker
+        return self._conditions.value(t.tracks, t.slots, rule, ordinal, other_ordinal)
+
+    def holds(self, rule: int, ordinal: int, other_ordinal: int) -> bool:
+        """Whether the rule's condition is true in this frame."""
+        t = self._tracker
+        return self._conditions.holds(t.tracks, t.slots, t.last_us, rule, ordinal, other_ordinal)
+
+    def present(self, rule: int) -> list[tuple[int, int]]:
+        """Return (ordinal, born_us) of the objects that a rule about a place counts in this frame."""
+        t = self._tracker
+        return self._conditions.present(t.tracks, t.slots, self._zones.visits, rule, t.last_us)
+
+
 class CameraLogic:
     """All of one camera."""
 
@@ -201,17 +224,18 @@ class CameraLogic:
         self._stays = Stays()
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
-        self._alerts = Alerts(site.site, camera.id, camera.rules, self._zone_ids)
-        self._zones = Zones(camera.zones, self._alerts.dwell_rules(), config.capacity)
+        self._zones = Zones(camera.zones, [], config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         self._conditions = Conditions(camera.rules, self._zone_ids, self._wire_ids, config.capacity)
+        self._alerts = Alerts(site.site, camera.id, camera.rules, site.schedules, site.timezone)
+        self._facts = _Facts(self._conditions, self._tracker, self._zones)
         waits = [config.memory_s, config.gap_s, *(z.gap_s + z.min_inside_s for z in camera.zones)]
         self._windows = _windows(site, max(waits) + CONFIRM_SLACK_S)
         self._flows = Flows()
         self._heat_map = HeatMap(camera.heat_map)
         self._memory = CameraMemory(
             self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._heat_map,
-            self._alerts, self.silence_ms * 1000,
+            self.silence_ms * 1000,
         )  # fmt: skip
         n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
         zones, wires, rules = self._zones, self._tripwires, self._conditions
@@ -360,7 +384,7 @@ class CameraLogic:
         """Say what the kernels have found, and what the rules make of it."""
         self._settled = b""
         scratch = self._scratch
-        births, ends, visit_count, crossing_count, _ = scratch.found.tolist()
+        births, ends, visit_count, crossing_count, held_count = scratch.found.tolist()
         visits: list[Visit] = []
         if visit_count:
             visits = [Visit(*r) for r in scratch.visit_records[:visit_count].tolist()]
@@ -371,14 +395,17 @@ class CameraLogic:
             self._note_visits(visits, points, out)
         if crossing_count:
             self._note_crossings([Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()], out)
-        self._apply_rules(now_us, self._zones.inside_count.tolist(), visits, cause, points, out)
+        self._apply_rules(now_us, scratch.held_records[:held_count].tolist(), cause, points, out)
 
     def _apply_rules(
-        self, now_us: int, inside: list[int], visits: list[Visit], cause: Cause, points: list[Point], out: list[Output]
+        self, now_us: int, held: Iterable[Sequence[Any]], cause: Cause, points: list[Point], out: list[Output]
     ) -> None:
-        dwellings = self._dwellings(visits) if visits else ()
-        self._say(self._alerts.step(now_us, inside, dwellings, cause, self._present), points, out)
+        self._say(self._alerts.step(now_us, self._named(held), self._facts, cause), points, out)
         self._memory.wake_us[0] = self._alerts.wake_us()
+
+    def _named(self, held: Iterable[Sequence[Any]]) -> list[Held]:
+        """Return records of conditions with their labels' names."""
+        return [Held._make((*r[:3], self._labels[r[3]] if r[3] >= 0 else "", *r[4:])) for r in held]
 
     # ---- any frame in order -----------------------------------------------------------------------------------
 
@@ -394,6 +421,8 @@ class CameraLogic:
         if windows.start_of(now_us) != self._window_us:
             self._count_from(now_us)
         self._look(f)
+        for rule, threshold in self._alerts.turn(now_us):
+            self._conditions.set_threshold(rule, threshold)
         affinity, vectors = NO_AFFINITY, None
         if f.embeddings:
             affinity, vectors = tracker.compare(_embeddings(f), f.embedding_model)
@@ -407,7 +436,8 @@ class CameraLogic:
             self._figures(windows.close(now_us), points)
         out.append(tracks)
         out.extend(self._points(points))
-        self._memory.limits[kernel.USUAL_UNTIL_US] = min(self._window_us + windows.length_us, windows.due_us())
+        until_us = min(self._window_us + windows.length_us, windows.due_us(), self._alerts.turn_us())
+        self._memory.limits[kernel.USUAL_UNTIL_US] = until_us
 
     def _count_intake(self, now_us: int) -> None:
         """Count repeats, missing frames and what the windows have refused for the window in which they were noticed."""
@@ -563,20 +593,6 @@ class CameraLogic:
         )  # fmt: skip
         out.append(Output(topics.EVENTS, subject, encode(event)))
 
-    def _dwellings(self, visits: list[Visit]) -> list[Dwelling]:
-        return [
-            Dwelling(
-                v.kind == Zones.EXIT, v.zone, v.rule, v.ordinal, v.born_us, v.enter_us, v.at_us, self._labels[v.label]
-            )
-            for v in visits
-            if v.kind != Zones.ENTER
-        ]
-
-    def _present(self, zone: int) -> list[tuple[int, int]]:
-        """Return (ordinal, born_us) of the objects observed inside in this frame."""
-        tracks = self._tracker.tracks[self._zones.present(zone, self._tracker.slots)]
-        return [(int(t["ordinal"]), int(t["born_us"])) for t in tracks]
-
     def _say(self, transitions: list[AlertTransition], points: list[Point], out: list[Output]) -> None:
         for t in transitions:
             out.append(Output(topics.ALERTS, t.alert_id, encode(t)))
@@ -633,7 +649,7 @@ class CameraLogic:
         self._lost = True
         self._expect_unusual()
         self._end_tracks("source_lost", cause, points, out)
-        self._say(self._alerts.close_all(last_us, "the source is lost", cause), points, out)
+        self._close_alerts("source_lost", "the source is lost", cause, points, out)
         self._event("source_lost", self.camera, last_us, out)
         self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)
         self._report_open(points)
@@ -642,15 +658,23 @@ class CameraLogic:
         """End every track, and with it its visits, as of the last frame."""
         self._ending = ending
         last_us = self._tracker.last_us
-        self._conditions.end_all(self._tracker.tracks, self._tracker.slots)
+        ended = [tuple(h) for h in self._conditions.end_all(self._tracker.tracks, self._tracker.slots)]
         self._tracker.end_all()
         _, births, ends = self._tracker.publish(self._scratch, 1.0)
         visits = self._zones.step(self._tracker.tracks, self._tracker.slots, last_us)
         self._add_stays(visits)
         self._note_tracks(births, ends, out)
         self._note_visits(visits, points, out)
-        self._apply_rules(last_us, [0] * len(self._zone_ids), visits, cause, points, out)
+        self._apply_rules(last_us, [h for h in ended if h[2] >= 0], cause, points, out)
+        self._alerts.note(self._named(h for h in ended if h[2] < 0))
         self._ending = ""
+
+    def _close_alerts(
+        self, because: AlertCause, reason: str, cause: Cause, points: list[Point], out: list[Output]
+    ) -> None:
+        """Close what alerts are still open after `_end_tracks`, as of the last frame."""
+        last_us = self._tracker.last_us
+        self._say(self._alerts.close_all(last_us, because, reason, self._facts, cause), points, out)
 
     def _report_open(self, points: list[Point]) -> None:
         """Report the open windows as they stand."""
@@ -673,9 +697,13 @@ class CameraLogic:
 
         Zones, tripwires and rules are matched by id, as in `restore`; alerts whose rule is gone close with the next frame.
         """
-        if camera != self._camera or site.windows != self._site_settings.windows:
+        old = self._site_settings
+        if (camera, site.windows, site.schedules, site.timezone) != (
+            self._camera, old.windows, old.schedules, old.timezone,
+        ):  # fmt: skip
             points: list[Point] = []
             self._leave_places(site, camera, points, out)
+            self._alerts.measure(self._facts)
             out.extend(self._points(points))
             state, archive = self.snapshot(), self._windows.archive_now()
             CameraLogic.__init__(self, site, camera, settings, self._scratch)
@@ -688,6 +716,7 @@ class CameraLogic:
         cause = Cause(self.settings, "", -1, -1, -1, 0)
         if _tracking(camera) != _tracking(self._camera):
             self._end_tracks("settings", cause, points, out)  # their state means nothing to another tracker
+            self._close_alerts("settings", "tracking begins anew with other settings", cause, points, out)
         zones = {z.place for z in camera.zones}
         gone = [i for i, z in enumerate(self._zones.zones) if z.place not in zones]
         visits = self._zones.end(gone, self._tracker.tracks, self._tracker.slots)
@@ -695,9 +724,6 @@ class CameraLogic:
         self._ending = "settings"
         self._note_visits(visits, points, out)
         self._ending = ""
-        moved = [v for v in visits if v.zone in {i for i in gone if self._zone_ids[i] in {z.id for z in camera.zones}}]
-        if moved:  # to the other plane: rules about the zone stay, and must hear that these visits have ended
-            self._apply_rules(self._tracker.last_us, self._zones.inside_count.tolist(), moved, cause, points, out)
         if (
             gone
             or {w.place for w in self._tripwires.wires} - {w.place for w in camera.tripwires}
@@ -750,7 +776,8 @@ class CameraLogic:
         self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
         self._memory.picture[0] = s.aspect
         self._stays.restore(s.stays, s.zones, [z.place for z in self._zones.zones])
-        self._zones.restore(tables.visits, s.zones, self._alerts.restore(s.alerts))
+        self._zones.restore(tables.visits, s.zones, [])
+        self._alerts.restore(s.alerts)
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)
         tallies, windows = s.windows

@@ -1,17 +1,19 @@
 """The camera stage with settings that change while it runs.
 
-record of `settings` → book → at each camera's first frame captured at the version's time or later: over to the new ones
+record of `settings` → version: book → at each camera's first frame captured at its time or later: over to the new settings
+                     → order: book → at that frame: an alert is acknowledged, rules are muted
 """
 
 from __future__ import annotations
 
-from operators.alerts import Cause, source_alert
+from operators.alerts import Cause, OrderBook, source_alert
 from operators.intake.intake import Ready
 from operators.settings import Placement, SettingsBook
 from operators.stages.camera_memory import CameraScratch
 from operators.stages.camera_stage import CameraLogic, CameraStage, UnknownCamera, dead_letter, state_settings
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
+from schemas.alert_orders import is_order
 from schemas.live_settings import SettingsAck, SettingsProblem
 from schemas.wire import BadMessage, DetectionFrame, Point, encode
 
@@ -26,14 +28,16 @@ class LiveCameraStage(CameraStage):
         """Get ready; the versions on the topic come by `on_settings`, before the first frame."""
         super().open()
         self._book = SettingsBook(self.sites)
+        self._orders = OrderBook()
         self._live: dict[str, LiveCamera] = {}
 
     def on_settings(self, key: str, record: Input) -> list[Output]:
-        """Take one record of `settings`; return the acknowledgement, or a dead letter. A tombstone is no news."""
+        """Take one version or order; return the acknowledgement, or a dead letter. A tombstone is no news."""
         if record.value is None:
             return []
+        book = self._orders if is_order(key) else self._book
         try:
-            ack = self._book.take(key, record.value, record.partition, record.offset)
+            ack = book.take(key, record.value, record.partition, record.offset)
         except BadMessage as e:
             return [dead_letter(e.reason, e.detail, "settings", topics.SETTINGS, key, record)]
         for camera in self._live.values():
@@ -45,15 +49,15 @@ class LiveCameraStage(CameraStage):
         if not self._book.knows(key):
             self._live.pop(key, None)
             return UnknownCamera(key)
-        live = self._live[key] = LiveCamera(key, self._book, self._scratch)
+        live = self._live[key] = LiveCamera(key, self._book, self._orders, self._scratch)
         return live
 
 
 class LiveCamera(CameraLogic):
     """One camera under the versions of a book. While they do not name it, its frames are refused and nothing is open."""
 
-    def __init__(self, camera: str, book: SettingsBook, scratch: CameraScratch) -> None:
-        self._book = book
+    def __init__(self, camera: str, book: SettingsBook, orders: OrderBook, scratch: CameraScratch) -> None:
+        self._book, self._orders = book, orders
         first = book.first(camera)
         self._begin(first, ABSENT + first.version.stamp, scratch)
         self._number = -1  # of the version in force
@@ -73,14 +77,17 @@ class LiveCamera(CameraLogic):
             detail = f"the settings that hold then do not name the camera {self.camera!r}"
             out.append(dead_letter("unknown_camera", detail, "camera", topics.DETECTIONS, self.camera, record))
             return False
-        self.settings_due_us = self._book.next_us(self.camera, at_us)
         version = found.version
         if version.stamp != self.settings and version.number >= self._number:
             if version.number:
                 out.append(self._ack(found, at_us))
             self.take_settings(version.site, found.camera, version.stamp, out)
             self._number = version.number
-            self.settings_due_us = self._book.next_us(self.camera, at_us)
+        self._alerts.give_orders(self._orders.holding(self.site, self.camera, at_us))
+        self._memory.wake_us[0] = min(self._memory.wake_us[0], self._alerts.wake_us())
+        self.settings_due_us = min(
+            self._book.next_us(self.camera, at_us), self._orders.next_us(self.site, self.camera, at_us)
+        )
         return True
 
     def _ack(self, found: Placement, at_us: int) -> Output:
@@ -115,7 +122,7 @@ class LiveCamera(CameraLogic):
             self._lost = False
         else:
             self._end_tracks("settings", cause, points, out)
-            self._say(self._alerts.close_all(last_us, "the camera is no longer in the settings", cause), points, out)
+            self._close_alerts("settings", "the camera is no longer in the settings", cause, points, out)
             self._report_open(points)
         out.extend(self._points(points))
         self.settings = ABSENT + self.settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import live_settings, settings, topics, wire
+from schemas import alert_orders, live_settings, settings, topics, wire
 from schemas.fields import ANCHORS
 from schemas.settings_file import parse_settings
 
@@ -25,7 +25,12 @@ def structs_of(module) -> list[type]:
     return [k for k in kinds if k.__module__ == module.__name__]
 
 
-@pytest.mark.parametrize(("name", "module"), [("wire.md", wire), ("wire.md", live_settings), ("settings.md", settings)])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("wire.md", wire), ("wire.md", live_settings), ("wire.md", alert_orders), ("settings.md", settings),
+    ],
+)  # fmt: skip
 def test_every_field_is_explained(name, module):
     words = words_of(name)
     for kind in structs_of(module):

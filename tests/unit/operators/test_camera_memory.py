@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.alerts import Alerts
 from operators.block import Block, matrix, place, vector
 from operators.compiled import kernel
 from operators.conditions import Conditions, Kept
@@ -144,7 +143,7 @@ def test_packed_conditions_come_back() -> None:
     tracker = Tracker(TrackerConfig(capacity=CAPACITY))
     memory = CameraMemory(
         Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], [], CAPACITY), Tripwires([], CAPACITY), conditions,
-        HeatMap(None), Alerts("s", "c", [], []), 0,
+        HeatMap(None), 0,
     )  # fmt: skip
     scratch = CameraScratch(CAPACITY)
     scratch.make_room(0, 0, 0, packed_room(CAPACITY, 0, 0, len(rules), 0))
