@@ -136,7 +136,7 @@ class TrackFrame(Struct, kw_only=True, frozen=True, gc=False):
     speed_sds: bytes = b""
 
 
-EventKind = Literal["enter", "exit", "crossing", "track_end", "source_lost", "source_back"]
+EventKind = Literal["enter", "exit", "crossing", "track_end", "source_lost", "source_back", "counter"]
 
 
 class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -147,7 +147,7 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     kind: EventKind
     site: str
     camera: str
-    subject: str  # the track, or the camera for source_lost and source_back
+    subject: str  # the track, or the camera for source_lost, source_back and counter
     at_us: int
     label: str = ""
     zone: str = ""
@@ -167,6 +167,11 @@ class Event(Struct, kw_only=True, frozen=True, omit_defaults=True):
     speed_max_mps: float | None = None  # mean over the fastest stretch of at least 1 s
     stopped_s: float = 0.0  # in stops of at least 3 s
     zone_times: dict[str, float] = {}  # seconds inside each zone, over all reported visits
+    # Of `counter` only: an interval that ends at `at_us`.
+    counter: str = ""
+    in_count: int = 0
+    out_count: int = 0
+    occupancy: int = 0  # at its end
 
 
 AlertCause = Literal[

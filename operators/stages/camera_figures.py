@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from operators.counters import CounterWindow
 from operators.windows import Report, SlidingReport, Span
 from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
@@ -116,6 +117,23 @@ def _object_fields(s: Span) -> Fields:
         "present_mean": round(s.level_mean, 6),
         "present_max": s.level_max,
     }
+
+
+def counter_point(site: str, camera: str, w: CounterWindow) -> Point:
+    """Return the point of one interval of a counter, stamped with its start."""
+    fields: Fields = {
+        "in_count": w.in_count,
+        "out_count": w.out_count,
+        "correction_count": w.correction_count,
+        "in_total": w.in_total,
+        "out_total": w.out_total,
+        "correction_total": w.correction_total,
+        "occupancy": w.occupancy,
+        "occupancy_max": w.occupancy_max,
+        "revision": w.revision,
+        "complete": w.complete,
+    }
+    return Point("counter", {"camera": camera, "counter": w.counter, "site": site}, w.start_us * 1000, fields)
 
 
 def visit_point(site: str, camera: str, zone: str, label: str, subject: str, visit: Visit, dwell_s: float) -> Point:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from operators.alerts import Alerts, Cause, Held, source_alert
 from operators.conditions import Conditions
+from operators.counters import Counters, CounterWindow
 from operators.heat_map import HeatMap
 from operators.intake import Intake, Late, Ready, Refused
 from operators.motion import Motion, Stays
@@ -84,6 +86,7 @@ class _State(Struct, array_like=True):
     aspect: float
     stays: dict[int, dict[int, int]]
     settings: str
+    counters: bytes
     tables: bytes  # `camera_kernel.pack`
 
 
@@ -233,6 +236,8 @@ class CameraLogic:
         self._windows = _windows(site, max(waits) + CONFIRM_SLACK_S)
         self._flows = Flows()
         self._heat_map = HeatMap(camera.heat_map)
+        late_us = round((max(config.memory_s, config.gap_s) + CONFIRM_SLACK_S) * 1e6)
+        self._counters = Counters(camera.counters, self._wire_ids, late_us, ZoneInfo(site.timezone))
         self._memory = CameraMemory(
             self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._heat_map,
             self.silence_ms * 1000,
@@ -394,7 +399,8 @@ class CameraLogic:
         if visits:
             self._note_visits(visits, points, out)
         if crossing_count:
-            self._note_crossings([Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()], out)
+            crossings = [Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()]
+            self._note_crossings(crossings, now_us, out)
         self._apply_rules(now_us, scratch.held_records[:held_count].tolist(), cause, points, out)
 
     def _apply_rules(
@@ -417,6 +423,8 @@ class CameraLogic:
             self._lose_source(points, out)
         if self._lost:
             self._find_source(now_us, cause, points, out)
+        elif not tracker.last_us:
+            self._say_counters(self._counters.resume(now_us), points, out)
         windows.open_at(now_us)
         if windows.start_of(now_us) != self._window_us:
             self._count_from(now_us)
@@ -434,9 +442,12 @@ class CameraLogic:
         self._count_intake(now_us)
         if windows.due(now_us):
             self._figures(windows.close(now_us), points)
+        self._say_counters(self._counters.close(now_us), points, out)
         out.append(tracks)
         out.extend(self._points(points))
-        until_us = min(self._window_us + windows.length_us, windows.due_us(), self._alerts.turn_us())
+        until_us = min(
+            self._window_us + windows.length_us, windows.due_us(), self._alerts.turn_us(), self._counters.due_us()
+        )  # fmt: skip
         self._memory.limits[kernel.USUAL_UNTIL_US] = until_us
 
     def _count_intake(self, now_us: int) -> None:
@@ -575,18 +586,19 @@ class CameraLogic:
                 ("flow", figures.flow_place(self._zone_ids[zone], self._zone_ids[v.zone]), label), v.at_us, transit_us
             )
 
-    def _note_crossings(self, crossings: list[Crossing], out: list[Output]) -> None:
+    def _note_crossings(self, crossings: list[Crossing], now_us: int, out: list[Output]) -> None:
         for c in crossings:
             wire, label = self._wire_ids[c.wire], self._labels[c.label]
             right = c.side > 0
             self._windows.count(("tripwire", wire, label), c.at_us, figures.RIGHT if right else figures.LEFT)
+            self._counters.cross(c.wire, right, label, c.at_us, now_us)
             subject = track_id(self.site, self.camera, c.born_us, c.ordinal)
             self._event(
                 "crossing", subject, c.at_us, out, label=label, tripwire=wire, direction="right" if right else "left"
             )
 
     def _event(self, kind: Any, subject: str, at_us: int, out: list[Output], **fields: Any) -> None:
-        place = fields.get("zone") or fields.get("tripwire") or ""
+        place = fields.get("zone") or fields.get("tripwire") or fields.get("counter") or ""
         event = Event(
             id=event_id(kind, subject, place, at_us), kind=kind, site=self.site, camera=self.camera, subject=subject,
             at_us=at_us, settings=self.settings, **fields,
@@ -607,6 +619,15 @@ class CameraLogic:
                 points.extend(figures.sliding_points(self.site, self.camera, report))
             else:
                 points.extend(figures.window_points(self.site, self.camera, report, columns))
+
+    def _say_counters(self, windows: list[CounterWindow], points: list[Point], out: list[Output]) -> None:
+        for w in windows:
+            points.append(figures.counter_point(self.site, self.camera, w))
+            if w.complete:
+                self._event(
+                    "counter", self.camera, w.end_us, out, counter=w.counter, in_count=w.in_count,
+                    out_count=w.out_count, occupancy=w.occupancy,
+                )  # fmt: skip
 
     def _points(self, points: list[Point]) -> list[Output]:
         """Pack points into messages of bounded size; of two for one place and time (revisions), the later one stays."""
@@ -677,18 +698,25 @@ class CameraLogic:
         self._say(self._alerts.close_all(last_us, because, reason, self._facts, cause), points, out)
 
     def _report_open(self, points: list[Point]) -> None:
-        """Report the open windows as they stand."""
+        """Report the open windows and counters as they stand."""
+        self._report_counters(points)
         window_us = self._window_us
         self._stop_counting()
         self._figures(self._windows.report_open(), points)
         if window_us:
             self._count_from(window_us)
 
+    def _report_counters(self, points: list[Point]) -> None:
+        points.extend(
+            figures.counter_point(self.site, self.camera, w) for w in self._counters.report_open(self._tracker.last_us)
+        )
+
     def _find_source(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         self._lost = False
         self._event("source_back", self.camera, now_us, out)
         lost_us = self._tracker.last_us
         self._say([source_alert(self.site, self.camera, "close", lost_us, now_us, cause)], points, out)
+        self._say_counters(self._counters.resume(now_us), points, out)
 
     # ---- other settings ---------------------------------------------------------------------------------------
 
@@ -731,6 +759,8 @@ class CameraLogic:
             or camera.heat_map != self._camera.heat_map
         ):
             self._report_open(points)
+        elif camera.counters != self._camera.counters:
+            self._report_counters(points)
 
     # ---- state ------------------------------------------------------------------------------------------------
 
@@ -748,6 +778,7 @@ class CameraLogic:
         fields = (
             self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
             float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
+            self._counters.snapshot(),
         )  # fmt: skip
         prefix = self._rare + b"".join([_encode_part(field) for field in fields])
         self._settled = b"" if embeddings[1] else prefix
@@ -780,6 +811,7 @@ class CameraLogic:
         self._alerts.restore(s.alerts)
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)
+        self._counters.restore(s.counters)
         tallies, windows = s.windows
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)

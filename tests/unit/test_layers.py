@@ -15,6 +15,7 @@ REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 CAPABILITIES = (
     "alerts",
     "conditions",
+    "counters",
     "heat_map",
     "influx",
     "intake",

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.stages.camera_stage import MAX_CLASSES, MAX_POINTS, OTHER, CameraLogic
+from operators.stages.camera_stage import MAX_CLASSES, MAX_POINTS, OTHER, CameraLogic, _State
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
 from schemas.rules import Crowding, Loitering
@@ -228,7 +228,7 @@ def test_labels_without_end_leave_state_and_messages_bounded() -> None:
         frame = make_frame(n, START_US + n * STEP_US, [BOX], label=f"{n:060d}")
         for o in logic.on_record(to_input(frame, n)):
             size = max(size, len(o.value))
-    labels = msgspec.msgpack.decode(logic.snapshot() or b"")[4]
+    labels = msgspec.msgpack.decode(logic.snapshot() or b"")[_State.__struct_fields__.index("labels")]
     assert len(labels) == MAX_CLASSES + 1 and labels[-1] == OTHER
     assert size < 1 << 20
 
