@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from operators.anchors import pack_lines
 from operators.zones import Zones
 from operators.zones.kernel import inside_polygon
-from schemas.fields import Plane
+from schemas.fields import ANCHORS, Anchor, Plane
 from schemas.settings import Zone
 from tests.unit.operators.scenes import bounded
 from tests.unit.operators.walkers import Look, Walker, frame_times, points, table, walkers
@@ -240,6 +240,28 @@ def test_in_the_band_counts_as_inside_for_who_comes_out_and_as_outside_for_who_c
     zone = Zone(id="z", polygon=SQUARE, plane=plane, anchor="center", band_ratio=0.0625, band_m=0.0625, gap_s=10.0)
     out_and_back = [0.5, 0.78125, 0.8125, 0.8125 + 2.0**-10, 0.78125, 0.5, 0.78125]
     assert inside_at(zone, out_and_back) == [True, True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "point"),
+    [
+        ("top_left", (0.25, 0.5)), ("top_center", (0.375, 0.5)), ("top_right", (0.5, 0.5)),
+        ("center_left", (0.25, 0.625)), ("center", (0.375, 0.625)), ("center_right", (0.5, 0.625)),
+        ("bottom_left", (0.25, 0.75)), ("bottom_center", (0.375, 0.75)), ("bottom_right", (0.5, 0.75)),
+    ],
+)  # fmt: skip
+def test_each_of_nine_points_of_a_box_can_stand_for_the_object(anchor: Anchor, point: XY) -> None:
+    """The box lies from (0.25, 0.5) to (0.5, 0.75); the zone is a speck about the point that is asked for."""
+    x, y = point
+    speck = ((x - 0.01, y - 0.01), (x + 0.01, y - 0.01), (x + 0.01, y + 0.01), (x - 0.01, y + 0.01))
+    others = [name for name in ANCHORS if name != anchor]
+    zones = Zones([Zone(id=a, polygon=speck, anchor=a) for a in (anchor, *others)], [], 4)  # type: ignore[arg-type]
+    zones.set_labels(["person"])
+    times = frame_times([100])
+    tracks = table([Walker(0, 0, (Look((0.5, 0.5)),))], 0, times)
+    tracks[0]["box"] = 0.25, 0.5, 0.5, 0.75
+    zones.step(tracks, 1, times[0])
+    assert zones.inside_count.tolist() == [1] + [0] * 8
 
 
 def test_the_bands_width_is_in_frame_heights_on_both_axes() -> None:
