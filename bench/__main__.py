@@ -1,12 +1,18 @@
-"""`python -m bench [stage | tracking | throughput | latency] [options]`: all of them when none is named; each has --help."""
+"""`python -m bench [stage | tracking | day | throughput | latency] [options]`: all of them when none is named; each has --help."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import latency, stage, throughput, tracking
+from bench import day, latency, stage, throughput, tracking
 
-_BENCHMARKS = {"stage": stage.main, "tracking": tracking.main, "throughput": throughput.main, "latency": latency.main}
+_BENCHMARKS = {
+    "stage": stage.main,
+    "tracking": tracking.main,
+    "day": day.main,
+    "throughput": throughput.main,
+    "latency": latency.main,
+}
 
 
 def main(argv: list[str]) -> int:

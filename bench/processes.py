@@ -73,3 +73,11 @@ def peak_memory_mib(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def memory_mib() -> float:
+    """Return the memory that this process holds now (VmRSS)."""
+    for line in (_PROC / "self" / "status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import yaml
 
 from schemas.settings import Camera, SiteSettings
+from schemas.settings_file import parse_settings
 from schemas.wire import DetectionFrame
 from simulator.layout import camera_name, scene_settings
 from simulator.load import Load, LoadPlan
@@ -71,8 +73,11 @@ def err(seen: list[Detection], rng: random.Random) -> list[Detection]:
 class Street(Load):
     """The simulator's pre-encoded load, with this scene in it."""
 
-    def __init__(self, detection_count: int, camera_count: int = CAMERAS, **plan: Any) -> None:
-        super().__init__(LoadPlan(camera_count, detection_count, FPS, loop_count=LOOP_FRAMES, **plan))
+    def __init__(
+        self, detection_count: int, camera_count: int = CAMERAS, fps: float = FPS, loop_frames: int = LOOP_FRAMES,
+        **plan: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(LoadPlan(camera_count, detection_count, fps, loop_count=loop_frames, **plan))
 
     def _frame(self, camera: int, k: int) -> DetectionFrame:
         seen = [detection for _, detection in street(self.plan.detection_count, k, camera)]
@@ -103,6 +108,53 @@ def settings(camera_count: int = CAMERAS, update_s: float = 10.0, crowd_count: i
     made = scene_settings(camera_count, rich=False, crowd_count=crowd_count, hold_s=2.0, since_s=20.0)
     cameras = tuple(_with_update(camera, update_s) for camera in made.cameras)
     return msgspec.structs.replace(made, cameras=cameras)
+
+
+STREET_M = (20.0, 15.0)
+"""What the frame shows, in metres, in `full_settings`: seen straight from above, so that speeds are simple to check."""
+_BLOCKS = {
+    "west": (0.05, 0.05, 0.35, 0.95), "middle": (0.36, 0.05, 0.64, 0.95), "east": (0.65, 0.05, 0.95, 0.95),
+    "all": (0.02, 0.02, 0.98, 0.98),
+}  # fmt: skip
+
+
+def full_settings(camera_count: int = CAMERAS) -> SiteSettings:
+    """Return settings with the most that the project states a cost for: four zones, two tripwires, six rules of different
+    kinds, windows, a heat map, a counter and the ground. Thresholds are such that alerts are rare."""
+    corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
+    width_m, height_m = STREET_M
+    camera = {
+        "ground_points": [{"image": [x, y], "ground_m": [x * width_m, y * height_m]} for x, y in corners],
+        "zones": [
+            {"id": name, "polygon": [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]}
+            for name, (x1, y1, x2, y2) in _BLOCKS.items()
+        ],
+        "tripwires": [{"id": f"line-{i}", "points": [[x, 0.0], [x, 1.0]]} for i, x in enumerate((0.4, 0.6))],
+        "counters": [{"id": "doors", "wires": [{"tripwire": "line-0"}, {"tripwire": "line-1", "entering": "left"}]}],
+        "heat_map": {"columns": 32, "rows": 18},
+        "rules": [
+            {"id": "crowd", "type": "crowding", "zone": "all", "count": 400},
+            {"id": "loiter", "type": "loitering", "zone": "west", "since_s": 20.0},
+            {"id": "stopped", "type": "stopped", "zone": "middle", "since_s": 20.0},
+            {"id": "fast", "type": "speeding", "limit_mps": 20.0},
+            {
+                "id": "wrong",
+                "type": "wrong_way",
+                "zone": "east",
+                "allowed": [[0.5, 0.0], [0.5, 1.0]],
+                "tolerance_deg": 45.0,
+            },
+            {"id": "luggage", "type": "abandoned", "classes": ["suitcase"], "since_s": 30.0},
+        ],
+    }
+    site = {
+        "version": 1, "site": LoadPlan().site,
+        "cameras": [{"id": camera_name(i), "track_memory_s": 1.5, **camera} for i in range(camera_count)],
+    }  # fmt: skip
+    return parse_settings(yaml.safe_dump(site).encode(), "full_settings")
+
+
+SETTINGS = {"usual": settings, "full": full_settings}
 
 
 def _with_update(camera: Camera, update_s: float) -> Camera:

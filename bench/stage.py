@@ -1,6 +1,6 @@
 """What does a frame cost in the camera stage itself, part by part, without Flink and Kafka?
 
-    python -m bench.stage [--detections 10 50] [--frames 18000] [--passes 5]
+    python -m bench.stage [--detections 10 50] [--frames 18000] [--passes 5] [--settings full]
 
 One thread. Each part is timed on the frames of `bench.scene` where it stands in the stage; the whole is timed on its own,
 without the timers. CPU microseconds per frame: median of the passes (lowest to highest).
@@ -16,10 +16,11 @@ from typing import Any
 
 from bench import machine
 from bench.figures import median, spread_text
-from bench.scene import Street, settings
+from bench.scene import SETTINGS, Street
 from operators.stages import camera_kernel, camera_stage
 from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input
+from schemas.settings import SiteSettings
 
 CAMERAS = 20
 PASSES = 5
@@ -33,9 +34,9 @@ def inputs(detection_count: int, frame_count: int) -> list[tuple[str, Input]]:
     ]
 
 
-def run_whole(records: list[tuple[str, Input]]) -> tuple[float, float, dict[str, float], int]:
+def run_whole(records: list[tuple[str, Input]], site: SiteSettings) -> tuple[float, float, dict[str, float], int]:
     """Return CPU µs per frame of (on_record, snapshot), the outputs per topic, and the size of the last snapshot."""
-    stage = CameraStage([settings(CAMERAS)])
+    stage = CameraStage([site])
     stage.open()
     logics = {f"cam-{i:03d}": stage.logic(f"cam-{i:03d}") for i in range(CAMERAS)}
     warm = len(records) // 3
@@ -118,11 +119,11 @@ def _timed_parts(timer: _Timer) -> Iterator[None]:
             setattr(owner, name, function)
 
 
-def run_parts(records: list[tuple[str, Input]]) -> dict[str, float]:
+def run_parts(records: list[tuple[str, Input]], site: SiteSettings) -> dict[str, float]:
     """Return CPU µs per frame of each part; the timers themselves are calibrated away."""
     timer = _Timer()
     with _timed_parts(timer):
-        stage = CameraStage([settings(CAMERAS)])
+        stage = CameraStage([site])
         stage.open()
         logics = {f"cam-{i:03d}": stage.logic(f"cam-{i:03d}") for i in range(CAMERAS)}
         warm = len(records) // 3
@@ -140,13 +141,19 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--detections", type=int, nargs="+", default=[10, 50])
     p.add_argument("--frames", type=int, default=18_000, help="per pass (default: %(default)s)")
     p.add_argument("--passes", type=int, default=PASSES)
+    p.add_argument(
+        "--settings", choices=sorted(SETTINGS), default="usual", help="bench/scene.py (default: %(default)s)"
+    )
     a = p.parse_args(argv)
+    site = SETTINGS[a.settings](CAMERAS)
     print("\n".join(machine.as_lines(machine.describe())), flush=True)
     for count in a.detections:
         records = inputs(count, a.frames)
-        wholes = [run_whole(records) for _ in range(a.passes)]
-        parts = [run_parts(records) for _ in range(a.passes)]
-        print(f"\n{count} detections per frame, {len(records):,} frames of {CAMERAS} cameras, {a.passes} passes")
+        wholes = [run_whole(records, site) for _ in range(a.passes)]
+        parts = [run_parts(records, site) for _ in range(a.passes)]
+        print(
+            f"\n{count} detections per frame, {len(records):,} frames of {CAMERAS} cameras, {a.settings} settings, {a.passes} passes"
+        )
         print(f"  {'on_record':<20} {spread_text([w[0] for w in wholes], 1)} µs")
         print(f"  {'snapshot':<20} {spread_text([w[1] for w in wholes], 1)} µs, {wholes[0][3]:,} bytes")
         print(f"  outputs per frame: {wholes[0][2]}")
