@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import yaml
 
 from schemas.settings import Camera, SiteSettings
-from schemas.settings_file import parse_settings
+from schemas.settings_checks import check_settings
 from schemas.wire import DetectionFrame
 from simulator.layout import camera_name, scene_settings
 from simulator.load import Load, LoadPlan
@@ -124,7 +123,7 @@ def full_settings(camera_count: int = CAMERAS) -> SiteSettings:
     corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]
     width_m, height_m = STREET_M
     camera = {
-        "ground_points": [{"image": [x, y], "ground_m": [x * width_m, y * height_m]} for x, y in corners],
+        "ground_points": [{"image": [x, y], "ground_m": [x * width_m, (1 - y) * height_m]} for x, y in corners],
         "zones": [
             {"id": name, "polygon": [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]}
             for name, (x1, y1, x2, y2) in _BLOCKS.items()
@@ -151,7 +150,9 @@ def full_settings(camera_count: int = CAMERAS) -> SiteSettings:
         "version": 1, "site": LoadPlan().site,
         "cameras": [{"id": camera_name(i), "track_memory_s": 1.5, **camera} for i in range(camera_count)],
     }  # fmt: skip
-    return parse_settings(yaml.safe_dump(site).encode(), "full_settings")
+    made = msgspec.convert(site, SiteSettings)
+    check_settings(made, "full_settings")
+    return made
 
 
 SETTINGS = {"usual": settings, "full": full_settings}
