@@ -10,8 +10,8 @@ from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED = range(5)  # what they tally per camera
-TALLIES = 5
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, UNTRACKED = range(6)  # what they tally per camera
+TALLIES = 6
 
 Fields = dict[str, bool | int | float | str]
 
@@ -27,6 +27,7 @@ def window_points(site: str, camera: str, report: Report) -> list[Point]:
         "duplicate_count": t[DUPLICATES],
         "missing_count": t[MISSING],
         "refused_count": t[REFUSED],
+        "untracked_count": t[UNTRACKED],
     }
     points = [Point("camera_window", {"camera": camera, "site": site}, at_ns, frames | stamp)]
     for span in report.spans:

@@ -72,7 +72,7 @@ class _State(Struct, array_like=True):
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
-    counted: tuple[int, int]
+    counted: tuple[int, int, int]
     window_us: int
     settings: str
     tables: bytes  # `camera_kernel.pack`
@@ -208,7 +208,8 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0)  # duplicates and missing frames that windows have counted
+        self._counted = (0, 0)  # duplicates and missing frames that windows have counted …
+        self._counted_births = 0  # … and births that the tracker had no room for
         self._declare(camera)
 
     def _declare(self, camera: Camera) -> None:
@@ -218,6 +219,11 @@ class CameraLogic:
         for wire in camera.tripwires:
             for label in wire.classes:
                 self._windows.declare(("tripwire", wire.id, label))
+
+    @property
+    def untracked_count(self) -> int:
+        """Detections since the first frame that would have begun a track, had the tracker had room for one."""
+        return self._tracker.refused_count
 
     # ---- one record -------------------------------------------------------------------------------------------
 
@@ -394,7 +400,10 @@ class CameraLogic:
     def _stop_counting(self) -> None:
         """Give the window what the kernel has counted."""
         if self._window_us:
-            _add_counts(self._windows.tally(self._window_us, figures.TALLIES), self._memory.tally.tolist())
+            tally, refused_births = self._windows.tally(self._window_us, figures.TALLIES), self._tracker.refused_count
+            _add_counts(tally, self._memory.tally.tolist())
+            tally[figures.UNTRACKED] += refused_births - self._counted_births
+            self._counted_births = refused_births
         self._memory.tally[:] = 0
         self._window_us = 0
 
@@ -651,7 +660,8 @@ class CameraLogic:
         if not self._rare or self._windows.dirty or self._intake.dirty:
             self._rare = self._encode_rare()
         embeddings = self._tracker.embeddings()
-        fields = (self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us, self.settings)
+        counted = (*self._counted, self._counted_births)
+        fields = (self._alerts.snapshot(), embeddings, self._lost, counted, self._window_us, self.settings)
         prefix = self._rare + b"".join([_encode_part(field) for field in fields])
         self._settled = b"" if embeddings[1] else prefix
         return prefix
@@ -684,7 +694,7 @@ class CameraLogic:
         places = {"zone": self._zone_ids, "tripwire": self._wire_ids}
         self._windows.keep(lambda key: key[0] not in places or key[1] in places[key[0]])
         self._declare(self._camera)
-        self._lost, self._counted = s.lost, s.counted
+        self._lost, self._counted, self._counted_births = s.lost, s.counted[:2], s.counted[2]
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import numpy as np
 
-from operators.stages.camera_stage import CameraStage
+from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input, Output
+from operators.tracking import TrackerConfig
 from schemas import topics
 from schemas.settings import Camera, SiteSettings
 from schemas.wire import DeadLetter, DetectionFrame, TrackFrame, decode, encode
@@ -19,6 +20,7 @@ from sightflow.pose_file import PoseFile
 from sightflow.track.source import Tally
 
 DEFAULT_TRACKER = "default"
+UNTRACKED = f"not tracked, beyond {TrackerConfig().capacity} objects at a time"
 _MAX_EXPECTED = 65_536  # frames in the stage at once: far more than it lets wait for a gap to be filled
 
 
@@ -54,7 +56,10 @@ class StageRun:
     def __init__(self, site: str, camera: Camera, tally: Tally) -> None:
         stage = CameraStage([SiteSettings(version=1, site=site, cameras=(camera,))])
         stage.open()
-        self._logic = stage.logic(camera.id)
+        logic = stage.logic(camera.id)
+        assert isinstance(logic, CameraLogic)
+        self._logic = logic
+        self._untracked_count = 0
         self._tally = tally
         self._numbering = _Numbering()
 
@@ -87,6 +92,9 @@ class StageRun:
             elif output.topic == topics.DEAD_LETTERS:
                 letter = decode(output.value, DeadLetter)
                 self._tally.add(f"frame refused, {letter.reason}", f"message {place}: {letter.detail}")
+        more = self._logic.untracked_count - self._untracked_count
+        self._tally.add(UNTRACKED, f"message {place}", more)
+        self._untracked_count += more
 
 
 class _Numbering:

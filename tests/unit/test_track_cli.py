@@ -182,6 +182,14 @@ def test_more_boxes_than_a_message_may_hold_leave_the_best(tmp_path: Path, capsy
     assert "refused, beyond the 1,000 best of a frame: 99,002" in capsys.readouterr().err
 
 
+def test_objects_beyond_the_trackers_room_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(
+        f"{frame},-1,{1 + 31 * (i % 20)},{1 + 15 * (i // 20)},25,12,0.9\n" for frame in range(2, 6) for i in range(600)
+    )
+    track(tmp_path, text)
+    assert "not tracked, beyond 512 objects at a time: 352 (first: message 2)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
