@@ -107,6 +107,35 @@ def test_the_plain_tracker_gives_the_bits_of_the_compiled_one(scene: CrowdScene,
     assert compiled.header[1] > 3
 
 
+@pytest.mark.skipif(not COMPILED, reason="numba is not installed")
+@pytest.mark.parametrize(
+    "config", [CONFIG, SORT, dataclasses.replace(CONFIG, capacity=6)], ids=["default", "sort", "full"]
+)
+@bounded(25)
+@given(st.integers(0, 2**32 - 1))
+def test_the_plain_tracker_gives_the_bits_of_the_compiled_one_whatever_comes(config: TrackerConfig, seed: int) -> None:
+    """Crowded corners, doubles, bad boxes, flickering classes, frames of nothing and of much, any gap."""
+    rng = np.random.default_rng(seed)
+    compiled, plain, out = Tracker(config, True), Tracker(config, False), Scratch(config.capacity)
+    now_us, places = START_US, rng.uniform(0.2, 0.8, (10, 2))
+    for _ in range(25):
+        now_us += int(rng.choice([1, *[33_333] * 20, *[100_000] * 8, 200_000, 700_000, 3_500_000]))
+        places += rng.normal(0, 0.01, places.shape)
+        some = rng.integers(0, len(places), int(rng.choice([0, 1, 5, 12, 40], p=[0.1, 0.1, 0.4, 0.3, 0.1])))
+        half = rng.uniform(0.9, 1.1, (len(some), 1)) * (0.02, 0.06)
+        boxes = np.hstack([places[some] - half, places[some] + half]).astype(np.float32)
+        boxes[rng.random(boxes.shape) < 0.01] = rng.choice([np.nan, np.inf, -0.0, 0.0, 1.0, -0.5, 1.5])
+        classes = ((some + (rng.random(len(some)) < 0.2)) % 3).astype(np.uint8)
+        scores = rng.choice([0.0, 0.04, 0.2, 0.4, 0.7, 0.95, 1.0], len(some)).astype(np.float32)
+        for t in (compiled, plain):
+            t.step(boxes, scores, classes, LABELS, now_us, ASPECT)
+        assert digest(compiled, out) == digest(plain, out)
+    if rng.random() < 0.5:
+        compiled.end_all()
+        plain.end_all()
+        assert digest(compiled, out) == digest(plain, out)
+
+
 @bounded(60)
 @given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_the_assignment_is_the_best_of_all(n: int, m: int, random: Any) -> None:
