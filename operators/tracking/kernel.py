@@ -468,6 +468,8 @@ def _round(
         )  # fmt: skip
         w, h = max(np.float64(k[10]), MIN_SIZE), max(np.float64(k[15]), MIN_SIZE)
         far = reach(x, pp_x, w, h, widest, p)
+        error_y = p[ERROR + 1] * p[HEIGHT_RATIO_MAX] * h * (1.0 + p[ERROR_DOUBT])
+        far_y2 = p[DISTANCE_MAX] * (pp_y + error_y * error_y) * (1.0 + 1e-9)  # as `reach`, squared
         cost = p[COST_UNSEEN] * ((now_us - t.seen_us) * 1e-6) + (p[COST_TENTATIVE] if t.status == TENTATIVE else 0.0)
         low, high = 0, m
         while low < high:  # first detection at or right of x − far
@@ -483,8 +485,10 @@ def _round(
             zh = z[j, 3]
             if h > p[HEIGHT_RATIO_MAX] * zh or zh > p[HEIGHT_RATIO_MAX] * h:
                 continue
-            score = np.float64(scores[j])
             dx, dy, dh = z[j, 0] - x, z[j, 1] - y, zh - h
+            if dy * dy > far_y2 and abs(dy) > (0.5 + p[BUFFER]) * (h + zh) and not feet.shape[0]:
+                continue  # too far along y, too, which most are in a large scene
+            score = np.float64(scores[j])
             d2 = (
                 dx * dx / (pp_x + variance(p[ERROR], zh, score, own, p[ERROR_DOUBT]))
                 + dy * dy / (pp_y + variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT]))
