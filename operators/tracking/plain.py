@@ -101,13 +101,15 @@ def _bounds(n: int) -> tuple[F64, F64]:
     return least.repeat(n).reshape(7, n), most.repeat(n).reshape(7, n)
 
 
-def _one(value: float) -> F64:
-    return np.array(value)
+def _one(value: float, dtype: Any = None) -> Any:
+    """Return an array of one number, which numpy takes much faster than Python's."""
+    return np.array(value, dtype)
 
 
 ZERO, HALF, ONE, MICRO, MILLION = _one(0.0), _one(0.5), _one(1.0), _one(1e-6), _one(1e6)
 MIN_SIZE, IOU_MIN = _one(k.MIN_SIZE), _one(k.IOU_MIN)
-FREE_CODE = bytes((FREE,))
+FREE_CODE, TENTATIVE_CODE, CONFIRMED_CODE = bytes((FREE,)), _one(TENTATIVE, np.uint8), _one(CONFIRMED, np.uint8)
+NOT_SEEN, ONE_MORE = _one(0, np.uint8), _one(1, np.int32)
 VOTE_MEMORY, VOTE_GAP = _one(k.VOTE_MEMORY), _one(k.VOTE_GAP)
 CALMER, LIVELIER = _one(k.CALMER), _one(k.LIVELIER)
 _NONE = np.empty(0, np.int64)
@@ -119,7 +121,6 @@ class _Numbers:
     def __init__(self, vector: F64) -> None:
         self.p: list[float] = vector.tolist()
         p = self.p
-        # Arrays of one number each: numpy takes them faster than Python's floats.
         self.half, self.area = _one(0.5 + p[k.BUFFER]), _one(4.0 * (0.5 + p[k.BUFFER]) * (0.5 + p[k.BUFFER]))
         weights = p[k.WEIGHT_IOU], p[k.WEIGHT_DISTANCE], p[k.WEIGHT_SHAPE]
         self.weights = (*(_one(w) for w in weights), _one(weights[0] + weights[1] + weights[2]))
@@ -230,9 +231,9 @@ def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
         return slots_of, rows, np.empty((5, 4, 0))
     rows.bytes[:, SEEN] = 0
     rows.bytes[:, BORN_NOW] = 0
-    unseen_us = frame.now_us - rows.words[:, SEEN_US]
+    unseen_us = _one(frame.now_us) - rows.words[:, SEEN_US]
     unseen_s = unseen_us.astype(np.float64) * MICRO
-    in_last = unseen_us == frame.now_us - frame.last_us
+    in_last = unseen_us == _one(frame.now_us - frame.last_us)
     frame.is_fresh = count(in_last) == len(in_last)
     p, has_tentative = frame.p, TENTATIVE in codes
     shortest_s = min(p[k.MEMORY], p[k.TENTATIVE_GAP]) if has_tentative else p[k.MEMORY]
@@ -245,7 +246,7 @@ def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
             slots_of, in_last, unseen_s = slots_of[lives], in_last[lives], unseen_s[lives]
             rows = _Rows(rows.words[lives])
     if has_tentative:
-        frame.tentative = (rows.bytes[:, STATUS] == TENTATIVE).nonzero()[0]
+        frame.tentative = (rows.bytes[:, STATUS] == TENTATIVE_CODE).nonzero()[0]
     frame.unseen_s = unseen_s
     return slots_of, rows, _predict(rows, in_last, stream, frame)
 
@@ -265,7 +266,7 @@ def _predict(rows: _Rows, in_last: Any, stream: F64, frame: _Frame) -> F64:
     """Move the filters to now."""
     dt, f = _one(frame.dt), rows.kalman()
     wide = f.astype(np.float64, order="C")
-    x, v, pp, pv, vv = wide
+    x, v, pp, pv, vv = wide[0], wide[1], wide[2], wide[3], wide[4]
     height = np.maximum(x[3], MIN_SIZE)
     if not frame.is_fresh:
         faded = (v / (ONE + dt * frame.numbers.fade)).astype(np.float32)
@@ -453,7 +454,7 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     z, numbers = seen.z, frame.numbers
     t = wide[0].copy()
     np.maximum(t[2:], MIN_SIZE, out=t[2:])
-    far = _reach(wide[2, 0], t[2], t[3], np.maximum.reduce(z[2]), numbers)
+    far = _reach(wide[2, 0], t[2], t[3], _one(max(z[2].tolist())), numbers)
     first = z[0].searchsorted(t[0] - far)
     a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
     if not len(a):
@@ -578,7 +579,7 @@ def _foresee(rows: _Rows, wide: F64, some: Any, aspect: F64) -> None:
 
 def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> F64 | None:
     """Take observations into the filters; return how far off those of settled tracks were, by coordinate."""
-    x, v, pp, pv, vv = wide
+    x, v, pp, pv, vv = wide[0], wide[1], wide[2], wide[3], wide[4]
     s, e = pp + variances, z - x
     x[:], v[:], pp[:], pv[:], vv[:] = corrected(x, v, pp, pv, vv, e, s)
     rows.kalman()[:] = wide
@@ -586,7 +587,7 @@ def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> F
     hits = rows.hits()
     if min(hits.tolist()) < k.SETTLED_HITS:
         surprise = surprise[:, hits >= k.SETTLED_HITS]
-    hits += 1
+    np.add(hits, ONE_MORE, out=hits)
     if not surprise.shape[1]:
         return None
     return np.add.accumulate(surprise, axis=1)[:, -1]
@@ -646,7 +647,7 @@ def _stand(rows: _Rows, z: F64, frame: _Frame) -> None:
 
 def _confirm(rows: _Rows, header: Any, frame: _Frame) -> None:
     p, codes = frame.p, rows.bytes
-    i = frame.tentative[codes[:, SEEN][frame.tentative] == 1]
+    i = frame.tentative[codes[:, SEEN][frame.tentative] != NOT_SEEN]
     if not len(i):
         return
     sums = rows.floats[:, SCORE_SUM_OF]
@@ -718,7 +719,7 @@ def publish(
         ended = codes.count(ENDED)
         ends[:ended] = (status == ENDED).nonzero()[0]
     if codes.count(CONFIRMED) < len(codes):
-        slots_of = (status == CONFIRMED).nonzero()[0]
+        slots_of = (status == CONFIRMED_CODE).nonzero()[0]
         table = table.take(slots_of, 0)
     else:
         slots_of = None
@@ -727,18 +728,21 @@ def publish(
         i = rows.bytes[:, BORN_NOW].nonzero()[0]
         born = len(i)
         births[:born] = i if slots_of is None else slots_of.take(i)
-    share, unseen = p[k.PUBLISH_SMOOTH], None
+    share: Any = _one(p[k.PUBLISH_SMOOTH])
+    unseen: Any = None
     if 0 in rows.bytes[:, SEEN].tobytes():
         rows = _in_frame(rows)
-        unseen = rows.bytes[:, SEEN] == 0
-        share = np.where(unseen, ONE, share)
+        unseen = rows.bytes[:, SEEN] == NOT_SEEN
+        share = np.empty(len(unseen))
+        share[:] = p[k.PUBLISH_SMOOTH]
+        np.copyto(share, ONE, where=unseen)
     n = len(rows.words)
     born_us[:n], ordinals[:n] = rows.words[:, BORN_US], rows.words[:, ORDINAL]
     scores[:n], labels[:n] = rows.floats[:, SCORE], rows.bytes[:, LABEL]
     states[:n] = 0 if unseen is None else unseen
     _write_boxes(rows, share, _one(aspect), boxes[:n])
     moving = rows.floats[:, VELOCITY].T.astype(np.float64, order="C")
-    moving[0] /= aspect
+    moving[0] /= _one(aspect)
     velocities[:n] = moving.T
     return n, born, ended
 
@@ -754,7 +758,7 @@ def _in_frame(rows: _Rows) -> _Rows:
 
 
 def _write_boxes(rows: _Rows, share: Any, aspect: F64, boxes: Any) -> None:
-    blend, observed = np.empty((2, 4, len(rows.words)))  # centre and half size
+    blend, observed = np.empty((4, len(rows.words))), np.empty((4, len(rows.words)))  # centre and half size
     blend[:], observed[:] = rows.floats[:, POSITION].T, rows.floats[:, OBSERVED].T
     np.maximum(blend[2:], MIN_SIZE, out=blend[2:])
     blend[2:] *= HALF
