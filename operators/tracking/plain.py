@@ -485,7 +485,7 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
 
 def _reach(variances: F64, w: F64, h: F64, widest: Any, numbers: _Numbers) -> F64:
     """Return what `kernel.reach` does."""
-    far = numbers.reach_error * h
+    far: F64 = numbers.reach_error * h
     far *= numbers.reach_doubt
     far *= far
     far += variances
@@ -510,7 +510,7 @@ def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
 def _likeness(iou: F64, d2: F64, ratios: F64, numbers: _Numbers) -> F64:
     """Return the similarity before score and costs; `ratios` of widths and heights (see `kernel.likeness`)."""
     by_iou, by_distance, by_shape, sum_of_weights = numbers.weights
-    s = by_iou * iou
+    s: F64 = by_iou * iou
     s += by_distance * (ONE / (ONE + d2 / numbers.distance_half))
     s += by_shape * (ratios[1] * ratios[0])
     s /= sum_of_weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,7 +188,9 @@ def test_objects_beyond_the_trackers_room_are_counted(tmp_path: Path, capsys: py
         f"{frame},-1,{1 + 31 * (i % 20)},{1 + 15 * (i // 20)},25,12,0.9\n" for frame in range(2, 6) for i in range(600)
     )
     track(tmp_path, text)
-    assert "not tracked, beyond 512 objects at a time: 352 (first: message 2)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not tracked, beyond 512 objects at a time: 352 (first: message 2)" in said
+    assert re.search(r"^5 frames in [\d.]+ s \([\d,]+ frames/s\), 1,536 boxes: ", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
