@@ -221,6 +221,11 @@ class CameraLogic:
                 self._windows.declare(("tripwire", wire.id, label))
 
     @property
+    def capacity(self) -> int:
+        """Objects that are tracked at a time at most."""
+        return self._tracker.config.capacity
+
+    @property
     def untracked_count(self) -> int:
         """Detections since the first frame that would have begun a track, had the tracker had room for one."""
         return self._tracker.refused_count

@@ -11,7 +11,6 @@ import numpy as np
 
 from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input, Output
-from operators.tracking import TrackerConfig
 from schemas import topics
 from schemas.settings import Camera, SiteSettings
 from schemas.wire import DeadLetter, DetectionFrame, TrackFrame, decode, encode
@@ -20,7 +19,6 @@ from sightflow.pose_file import PoseFile
 from sightflow.track.source import Tally
 
 DEFAULT_TRACKER = "default"
-UNTRACKED = f"not tracked, beyond {TrackerConfig().capacity} objects at a time"
 _MAX_EXPECTED = 65_536  # frames in the stage at once: far more than it lets wait for a gap to be filled
 
 
@@ -93,7 +91,7 @@ class StageRun:
                 letter = decode(output.value, DeadLetter)
                 self._tally.add(f"frame refused, {letter.reason}", f"message {place}: {letter.detail}")
         more = self._logic.untracked_count - self._untracked_count
-        self._tally.add(UNTRACKED, f"message {place}", more)
+        self._tally.add(f"not tracked, beyond {self._logic.capacity} objects at a time", f"message {place}", more)
         self._untracked_count += more
 
 
