@@ -4,7 +4,7 @@
 
 The same detections for all, in turns in the same run, one thread, no GPU. Objects walk at random through a frame that holds
 all of them with room to spare; edges blur by 2 % of the box, 1 in 20 is missed, as many false ones flash up. The peers come
-from PyPI by `requirements/peers.lock` into `.local/bench-venv`, made at the first run. Microseconds per frame, tracker alone:
+from PyPI by `requirements/peers.lock` into `.local/bench-venv`, made at the first run. Microseconds of CPU per frame, tracker alone:
 median of the passes (lowest to highest); then how many times longer the peer takes.
 """
 

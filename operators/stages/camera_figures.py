@@ -13,8 +13,9 @@ from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES = range(7)  # what they tally per camera
-TALLIES = 7
+# What they tally per camera.
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES, UNTRACKED = range(8)
+TALLIES = 8
 
 Fields = dict[str, bool | int | float | str]
 
@@ -37,6 +38,7 @@ def window_points(site: str, camera: str, report: Report, columns: int) -> list[
         "refused_count": t[REFUSED],
         "late_count": t[LATE],
         "refused_change_count": t[REFUSED_CHANGES],
+        "untracked_count": t[UNTRACKED],
     }
     tags = {"camera": camera, "site": site}
     points = [Point("camera_window", tags, at_ns, frames | stamp)]

@@ -81,7 +81,7 @@ class _State(Struct, array_like=True):
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
-    counted: tuple[int, int, int]
+    counted: tuple[int, int, int, int]
     window_us: int
     aspect: float
     stays: dict[int, dict[int, int]]
@@ -254,7 +254,8 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0, 0)  # duplicates, missing frames and refused changes that windows have counted
+        self._counted = (0, 0, 0)  # duplicates, missing frames and refused changes that windows have counted …
+        self._counted_births = 0  # … and births that the tracker had no room for
         self._declare(camera)
 
     def _declare(self, camera: Camera) -> None:
@@ -264,6 +265,16 @@ class CameraLogic:
         for wire in camera.tripwires:
             for label in wire.classes:
                 self._windows.declare(("tripwire", wire.id, label))
+
+    @property
+    def capacity(self) -> int:
+        """Objects that are tracked at a time at most."""
+        return self._tracker.config.capacity
+
+    @property
+    def untracked_count(self) -> int:
+        """Detections since the first frame that would have begun a track, had the tracker had room for one."""
+        return self._tracker.refused_count
 
     # ---- one record -------------------------------------------------------------------------------------------
 
@@ -470,7 +481,10 @@ class CameraLogic:
     def _stop_counting(self) -> None:
         """Give the window what the kernel has counted."""
         if self._window_us:
-            _add_counts(self._windows.tally(self._window_us), self._memory.tally.tolist())
+            tally, refused_births = self._windows.tally(self._window_us), self._tracker.refused_count
+            _add_counts(tally, self._memory.tally.tolist())
+            tally[figures.UNTRACKED] += refused_births - self._counted_births
+            self._counted_births = refused_births
             self._windows.heat(self._window_us, self._heat_map.take())
         self._memory.tally[:] = 0
         self._window_us = 0
@@ -776,7 +790,7 @@ class CameraLogic:
             self._rare = self._encode_rare()
         embeddings = self._tracker.embeddings()
         fields = (
-            self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
+            self._alerts.snapshot(), embeddings, self._lost, (*self._counted, self._counted_births), self._window_us,
             float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
             self._counters.snapshot(),
         )  # fmt: skip
@@ -827,7 +841,7 @@ class CameraLogic:
         )
         self._windows.keep(self._was_known)
         self._declare(self._camera)
-        self._lost, self._counted = s.lost, s.counted
+        self._lost, self._counted, self._counted_births = s.lost, s.counted[:3], s.counted[3]
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:

@@ -61,6 +61,7 @@ LAYOUT = layout()
 SCORE_PRIOR = 0.5  # seconds of detections that the expected score counts for
 MIN_SIZE = 1e-4  # frame heights; a filter's size is never taken for less
 IOU_MIN = 0.1  # overlap (buffered) that makes a pair possible at any distance
+CALMER, LIVELIER = -0.3, 0.5  # bounds of how much livelier a stream can get with one frame
 SETTLED_HITS = 3  # observations from which on a track's surprises are learnt from
 VOTE_MEMORY = 1.0  # seconds of certain votes that a class is remembered for …
 VOTE_LEAD = 0.1  # … and that another must lead by to take over
@@ -467,6 +468,8 @@ def _round(
         )  # fmt: skip
         w, h = max(np.float64(k[10]), MIN_SIZE), max(np.float64(k[15]), MIN_SIZE)
         far = reach(x, pp_x, w, h, widest, p)
+        error_y = p[ERROR + 1] * p[HEIGHT_RATIO_MAX] * h * (1.0 + p[ERROR_DOUBT])
+        far_y2 = p[DISTANCE_MAX] * (pp_y + error_y * error_y) * (1.0 + 1e-9)  # as `reach`, squared
         cost = p[COST_UNSEEN] * ((now_us - t.seen_us) * 1e-6) + (p[COST_TENTATIVE] if t.status == TENTATIVE else 0.0)
         low, high = 0, m
         while low < high:  # first detection at or right of x − far
@@ -482,8 +485,10 @@ def _round(
             zh = z[j, 3]
             if h > p[HEIGHT_RATIO_MAX] * zh or zh > p[HEIGHT_RATIO_MAX] * h:
                 continue
-            score = np.float64(scores[j])
             dx, dy, dh = z[j, 0] - x, z[j, 1] - y, zh - h
+            if dy * dy > far_y2 and abs(dy) > (0.5 + p[BUFFER]) * (h + zh) and not feet.shape[0]:
+                continue  # too far along y, too, which most are in a large scene
+            score = np.float64(scores[j])
             d2 = (
                 dx * dx / (pp_x + variance(p[ERROR], zh, score, own, p[ERROR_DOUBT]))
                 + dy * dy / (pp_y + variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT]))
@@ -542,7 +547,7 @@ def _vote(t: Any, label: int, weight: float) -> None:
 def _see(t: Any, z: Any, box: Any, score: Any, label: int, now_us: int) -> None:
     for c in range(4):
         t.observed[c] = z[c]
-        t.box[c] = min(max(box[c], np.float32(0.0)), np.float32(1.0))
+        t.box[c] = min(max(box[c], np.float32(0.0)), np.float32(1.0)) + np.float32(0.0)  # −0.0 becomes 0.0
     _vote(t, label, np.float64(score) * min((now_us - t.seen_us) * 1e-6, VOTE_GAP))
     t.score, t.seen_us, t.seen = score, now_us, 1
     t.hits += 1
@@ -577,7 +582,7 @@ def _correct(t: Any, z: Any, score: Any, own: float, surprise: Any, p: Any) -> N
 def learn(stream: Any, surprise: Any, dt: float, p: Any) -> None:
     """Make the stream livelier where observations surprised, calmer where they did not."""
     for c in range(4):
-        change = min(max(p[NOISE_RATE] * min(dt, 0.5) * surprise[c], -0.3), 0.5)
+        change = min(max(p[NOISE_RATE] * min(dt, 0.5) * surprise[c], CALMER), LIVELIER)
         stream[NOISE + c] = min(max(stream[NOISE + c] * (1.0 + change), p[NOISE_MIN]), p[NOISE_MAX])
 
 

@@ -1,8 +1,10 @@
 """The step of `kernel` over whole arrays, for where there is no numba; the same bits, tested.
 
-It shares the numbers and most formulas with `kernel`, not the loops. What costs here is the number of calls to numpy, so
+It shares the numbers and most formulas with `kernel`, not the loops. What costs here is the number of calls to numpy, and three
+times as much each call for operands of different shapes or types or that do not lie side by side. So
 
 - the table's records are seen as plain numbers (`_Rows`), and coordinates lie side by side in one array;
+- what is taken out of the table is first made float64;
 - all pairs of a frame are looked at once, for both rounds of the assignment;
 - only what has more than one candidate goes through the assignment, as lists;
 - what does not occur in most frames (doubles, weak pairs, births, …) is asked for first.
@@ -41,7 +43,7 @@ def _formula(function: Any) -> Any:
 
 
 predicted, variance, corrected = _formula(k.predicted), _formula(k.variance), _formula(k.corrected)
-reach, augment, learn = _formula(k.reach), _formula(k.augment), _formula(k.learn)
+augment = _formula(k.augment)
 on_ground, ground_predicted = _formula(k.on_ground), _formula(k.ground_predicted)
 ground_distance, ground_corrected = _formula(k.ground_distance), _formula(k.ground_corrected)
 
@@ -58,6 +60,7 @@ ORDINAL, BORN_US, SEEN_US = _places("ordinal")[0], _places("born_us")[0], _place
 KALMAN, GROUND, OBSERVED, BOX = (slice(*_places(name)) for name in ("kalman", "ground", "observed", "box"))
 SCORE, SCORE_SUM_OF, HITS = _places("score")[0], _places("score_sum")[0], _places("hits")[0]
 LABEL_WEIGHT, RIVAL_WEIGHT = _places("label_weight")[0], _places("rival_weight")[0]
+POSITION, VELOCITY = slice(KALMAN.start, KALMAN.stop, 5), slice(KALMAN.start + 1, KALMAN.start + 7, 5)
 SIGHTING = slice(OBSERVED.start, SCORE + 1)  # `observed`, `box` and `score` lie side by side
 STATUS, SEEN, BORN_NOW = _places("status")[0], _places("seen")[0], _places("born_now")[0]
 LABEL, RIVAL, FIRST_LABEL = _places("label")[0], _places("rival")[0], _places("first_label")[0]
@@ -65,26 +68,51 @@ HAS_EMBEDDING, HAS_GROUND = _places("has_embedding")[0], _places("has_ground")[0
 
 
 class _Rows:
-    """Rows of the table as numbers of each size. `kalman`: 5 (position, velocity, pp, pv, vv) × 4 coordinates × rows."""
+    """Rows of the table as numbers of each size."""
 
-    __slots__ = ("bytes", "counts", "floats", "kalman", "words")
+    __slots__ = ("bytes", "floats", "words")
 
     def __init__(self, words: Any) -> None:
-        self.words = words
-        self.floats, self.counts, self.bytes = words.view(np.float32), words.view(np.int32), words.view(np.uint8)
-        self.kalman = self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(2, 1, 0)
+        self.words, self.floats, self.bytes = words, words.view(np.float32), words.view(np.uint8)
+
+    def kalman(self) -> Any:
+        """Return a view of 5 (position, velocity, pp, pv, vv) × 4 coordinates × rows."""
+        return self.floats[:, KALMAN].reshape(-1, 4, 5).transpose(2, 1, 0)
+
+    def hits(self) -> Any:
+        """Return a view of the numbers of observations."""
+        return self.words.view(np.int32)[:, HITS]
 
 
 count = np.count_nonzero  # a fifth of the time of `all` and `any`
+NUMBERS = np.arange(1024)
 
 
-def _one(value: float) -> F64:
-    return np.array(value)
+def _up_to(n: int) -> Any:
+    """Return 0 … n − 1, not to be changed."""
+    return NUMBERS[:n] if n <= len(NUMBERS) else np.arange(n)
 
 
-ZERO, HALF, ONE, TWO, MICRO = _one(0.0), _one(0.5), _one(1.0), _one(2.0), _one(1e-6)
+@functools.lru_cache(maxsize=64)
+def _bounds(n: int) -> tuple[F64, F64]:
+    """Return the least and the most that width, height, x1, y1, x2, y2 and score of `n` usable detections can be."""
+    least = np.array([5e-324, 5e-324, -k.EDGE, -k.EDGE, -np.inf, -np.inf, 0.0])
+    most = np.array([np.inf, np.inf, np.inf, np.inf, 1.0 + k.EDGE, 1.0 + k.EDGE, 1.0])
+    return least.repeat(n).reshape(7, n), most.repeat(n).reshape(7, n)
+
+
+def _one(value: float, dtype: Any = None) -> Any:
+    """Return an array of one number, which numpy takes much faster than Python's."""
+    return np.array(value, dtype)
+
+
+ZERO, HALF, ONE, MICRO, MILLION = _one(0.0), _one(0.5), _one(1.0), _one(1e-6), _one(1e6)
 MIN_SIZE, IOU_MIN = _one(k.MIN_SIZE), _one(k.IOU_MIN)
+FREE_CODE, TENTATIVE_CODE, CONFIRMED_CODE = bytes((FREE,)), _one(TENTATIVE, np.uint8), _one(CONFIRMED, np.uint8)
+NOT_SEEN, ONE_MORE = _one(0, np.uint8), _one(1, np.int32)
 VOTE_MEMORY, VOTE_GAP = _one(k.VOTE_MEMORY), _one(k.VOTE_GAP)
+CALMER, LIVELIER = _one(k.CALMER), _one(k.LIVELIER)
+_NONE = np.empty(0, np.int64)
 
 
 class _Numbers:
@@ -93,7 +121,6 @@ class _Numbers:
     def __init__(self, vector: F64) -> None:
         self.p: list[float] = vector.tolist()
         p = self.p
-        # Arrays of one number each: numpy takes them faster than Python's floats.
         self.half, self.area = _one(0.5 + p[k.BUFFER]), _one(4.0 * (0.5 + p[k.BUFFER]) * (0.5 + p[k.BUFFER]))
         weights = p[k.WEIGHT_IOU], p[k.WEIGHT_DISTANCE], p[k.WEIGHT_SHAPE]
         self.weights = (*(_one(w) for w in weights), _one(weights[0] + weights[1] + weights[2]))
@@ -103,7 +130,10 @@ class _Numbers:
         self.height_ratio_max, self.surprise_max = _one(p[k.HEIGHT_RATIO_MAX]), _one(p[k.SURPRISE_MAX])
         self.agility, self.start, self.error = (vector[i : i + 4, None] for i in (k.AGILITY, k.START, k.ERROR))
         self.fade = vector[[k.FADE_VELOCITY, k.FADE_VELOCITY, k.FADE_SIZE, k.FADE_SIZE], None]
-        self.distance = np.array([[1.0], [1.0], [0.0], [p[k.DISTANCE_HEIGHT]]])
+        self.distance_height = _one(p[k.DISTANCE_HEIGHT])
+        self.noise_min, self.noise_max = _one(p[k.NOISE_MIN]), _one(p[k.NOISE_MAX])
+        self.reach_error, self.reach_doubt = _one(p[k.ERROR] * p[k.HEIGHT_RATIO_MAX]), _one(1.0 + p[k.ERROR_DOUBT])
+        self.error_doubt = _one(p[k.ERROR_DOUBT])
         self.score_least = min(p[k.SCORE_LOW], p[k.SCORE_HIGH], p[k.SCORE_NEW])
         self.floor_least = _one(min(p[k.FLOOR_HIGH], p[k.FLOOR_WEAK]))
         # Two boxes of IoU > c have centres nearer than (1 − c)/c of either one's width, and of its height.
@@ -117,11 +147,12 @@ def _numbers(vector: bytes) -> _Numbers:
 
 
 class _Frame:
-    """What a frame's functions share. `slots_of`: the rows' slots, None for all; `is_fresh`: all were seen in the last
-    frame; `has_tentative`: some may be on probation; `own`: the stream's own score."""
+    """What a frame's functions share. Of the rows: `slots_of` their slots, None for all; `is_fresh`: all were seen in the
+    last frame; `unseen_s` for how long they were not; `tentative`: which are on probation. `own`: the stream's own score."""
 
     __slots__ = (
-        "affinity", "aspect", "dt", "ground", "has_tentative", "is_fresh", "last_us", "now_us", "numbers", "own", "p", "slots_of",
+        "affinity", "aspect", "dt", "ground", "is_fresh", "last_us", "now_us", "numbers", "own", "p", "slots_of", "tentative",
+        "unseen_s",
     )  # fmt: skip
 
     def __init__(
@@ -129,23 +160,26 @@ class _Frame:
     ) -> None:  # fmt: skip
         self.numbers = _numbers(vector.tobytes())
         self.p, self.affinity, self.ground = self.numbers.p, affinity, ground
-        self.now_us, self.last_us, self.dt, self.aspect = now_us, last_us, (now_us - last_us) * 1e-6, aspect
-        self.own, self.is_fresh, self.has_tentative = 1.0, True, False
+        self.now_us, self.last_us, self.dt, self.aspect = now_us, last_us, (now_us - last_us) * 1e-6, _one(aspect)
+        self.own, self.is_fresh, self.tentative = 1.0, True, _NONE
         self.slots_of: Any = None
+        self.unseen_s: Any = None
 
 
 class _Seen:
-    """Usable detections by centre x: `z` 4×M, their `variances` 4×M, scores, labels, `order` in the message."""
+    """Usable detections by centre x: `sightings` 9×M as the record has them (`z` 4×M, box, scores), `variances` 4×M, labels,
+    `order` in the message."""
 
-    __slots__ = ("boxes", "labels", "order", "scores", "variances", "z")
+    __slots__ = ("labels", "order", "scores", "sightings", "variances", "z")
 
-    def __init__(self, z: F64, scores: F64, labels: Any, order: Any, boxes: Any) -> None:
-        self.z, self.scores, self.labels, self.order, self.boxes = z, scores, labels, order, boxes
-        self.variances = z
+    def __init__(self, sightings: F64, labels: Any, order: Any) -> None:
+        self.sightings, self.labels, self.order = sightings, labels, order
+        self.z = self.variances = sightings[:4]
+        self.scores = sightings[8]
 
     def only(self, kept: Any) -> _Seen:
         """Return those of a mask."""
-        return _Seen(self.z[:, kept], self.scores[kept], self.labels[kept], self.order[kept], self.boxes)
+        return _Seen(self.sightings[:, kept], self.labels[kept], self.order[kept])
 
 
 def step(
@@ -172,7 +206,7 @@ def _step(
     seen = _observe(boxes, scores, classes, label_of, header, stream, frame)
     matched, columns = _match(rows, wide, seen, frame)
     if len(matched):
-        column_of[slots_of.take(matched) if slots_of is not None else matched] = seen.order.take(columns)
+        column_of[slots_of[matched] if slots_of is not None else matched] = seen.order[columns]
     _update(rows, wide, matched, columns, header, stream, seen, frame)
     if slots_of is not None and len(slots_of):
         table[slots_of] = rows.words
@@ -197,26 +231,29 @@ def _age(table: Any, stream: F64, frame: _Frame) -> tuple[Any, _Rows, F64]:
         return slots_of, rows, np.empty((5, 4, 0))
     rows.bytes[:, SEEN] = 0
     rows.bytes[:, BORN_NOW] = 0
-    seen_us = rows.words[:, SEEN_US]
-    in_last = seen_us == frame.last_us
-    frame.is_fresh, frame.has_tentative = count(in_last) == len(in_last), TENTATIVE in codes
-    p = frame.p
-    shortest_s = min(p[k.MEMORY], p[k.TENTATIVE_GAP]) if frame.has_tentative else p[k.MEMORY]
-    if frame.now_us - int(np.minimum.reduce(seen_us)) > shortest_s * 1e6:
-        lives = _drop(rows, in_last, frame)
+    unseen_us = _one(frame.now_us) - rows.words[:, SEEN_US]
+    unseen_s = unseen_us.astype(np.float64) * MICRO
+    in_last = unseen_us == _one(frame.now_us - frame.last_us)
+    frame.is_fresh = count(in_last) == len(in_last)
+    p, has_tentative = frame.p, TENTATIVE in codes
+    shortest_s = min(p[k.MEMORY], p[k.TENTATIVE_GAP]) if has_tentative else p[k.MEMORY]
+    if max(unseen_us.tolist()) > shortest_s * 1e6:
+        lives = _drop(rows, unseen_us, in_last, frame)
         if count(lives) < len(lives):
             if slots_of is None:
                 slots_of = np.arange(len(table))
             table[slots_of] = rows.words
-            slots_of = slots_of[lives]
-            rows, in_last = _Rows(rows.words[lives]), in_last[lives]
+            slots_of, in_last, unseen_s = slots_of[lives], in_last[lives], unseen_s[lives]
+            rows = _Rows(rows.words[lives])
+    if has_tentative:
+        frame.tentative = (rows.bytes[:, STATUS] == TENTATIVE_CODE).nonzero()[0]
+    frame.unseen_s = unseen_s
     return slots_of, rows, _predict(rows, in_last, stream, frame)
 
 
-def _drop(rows: _Rows, in_last: Any, frame: _Frame) -> Any:
+def _drop(rows: _Rows, unseen_us: Any, in_last: Any, frame: _Frame) -> Any:
     """End or free who was unseen for too long; return who lives."""
     p, status = frame.p, rows.bytes[:, STATUS]
-    unseen_us = frame.now_us - rows.words[:, SEEN_US]
     over = (unseen_us > p[k.MEMORY] * 1e6) & ~(in_last & (unseen_us <= p[k.GAP] * 1e6))
     doubtful = (unseen_us > p[k.TENTATIVE_GAP] * 1e6) & ~in_last
     ends, goes = over & (status == CONFIRMED), (over | doubtful) & (status == TENTATIVE)
@@ -227,14 +264,15 @@ def _drop(rows: _Rows, in_last: Any, frame: _Frame) -> Any:
 
 def _predict(rows: _Rows, in_last: Any, stream: F64, frame: _Frame) -> F64:
     """Move the filters to now."""
-    dt, f = _one(frame.dt), rows.kalman
+    dt, f = _one(frame.dt), rows.kalman()
     wide = f.astype(np.float64, order="C")
-    height = np.maximum(wide[0, 3], MIN_SIZE)
+    x, v, pp, pv, vv = wide[0], wide[1], wide[2], wide[3], wide[4]
+    height = np.maximum(x[3], MIN_SIZE)
     if not frame.is_fresh:
-        faded = (wide[1] / (1.0 + dt * frame.numbers.fade)).astype(np.float32)
-        np.copyto(wide[1], faded, where=~in_last)
+        faded = (v / (ONE + dt * frame.numbers.fade)).astype(np.float32)
+        np.copyto(v, faded, where=~in_last)
     agility = frame.numbers.agility * stream[NOISE : NOISE + 4, None] * height
-    wide[0], wide[2], wide[3], wide[4] = predicted(*wide, agility, frame.numbers.drift * height, dt)
+    x[:], pp[:], pv[:], vv[:] = predicted(x, v, pp, pv, vv, agility, frame.numbers.drift * height, dt)
     f[:] = rounded = wide.astype(np.float32)
     if len(frame.ground):
         stood = rows.bytes[:, HAS_GROUND].nonzero()[0]
@@ -256,42 +294,38 @@ def _observe(
 ) -> _Seen:  # fmt: skip
     """Return the usable detections, by centre x; learn the stream's own score."""
     numbers, n = frame.numbers, len(scores)
-    q = np.empty((7, n))  # x1, y1, x2, y2, width, height, score
-    b, size, s = q[:4], q[4:6], q[6]
+    a = np.empty((9, n))
+    z, b, s = a[:4], a[4:8], a[8]
     b[:], s[:] = boxes.reshape(-1, 4).T, scores
-    np.subtract(b[2:], b[:2], out=size)
-    good = _good(q) if n else None
+    np.subtract(b[2:], b[:2], out=z[2:])
+    good = _good(a[2:])
     if good is not None:
         header[BAD_DETECTIONS] += n - count(good)
-    z = np.empty((4, n))
-    np.divide(b[:2] + b[2:], TWO, out=z[:2])
-    z[2:] = size
-    z[0::2] *= frame.aspect
+    centre = z[:2]
+    np.add(b[:2], b[2:], out=centre)
+    centre *= HALF
+    z[0] *= frame.aspect
+    z[2] *= frame.aspect
+    np.minimum(np.maximum(b, ZERO, out=b), ONE, out=b)
+    b += ZERO  # −0.0 becomes 0.0
     _learn_score(stream, s if good is None else s[good], frame)
     usable = s >= numbers.score_least * frame.own
     if good is not None:
         usable &= good
-        z[:, ~good] = 0.0
     order = z[0].argsort(kind="stable")
     if count(usable) < n:
-        order = order[usable.take(order)]
-    seen = _Seen(z.take(order, 1), s.take(order), label_of.take(classes.take(order)), order, boxes)
-    seen = _without_doubles(seen, frame)
-    seen.variances = variance(numbers.error, seen.z[3], seen.scores, frame.own, frame.p[k.ERROR_DOUBT])
+        order = order[usable[order]]
+    seen = _without_doubles(_Seen(a.take(order, 1), label_of[classes[order]], order), frame)
+    seen.variances = variance(numbers.error, seen.z[3], seen.scores, _one(frame.own), numbers.error_doubt)
     return seen
 
 
 def _good(q: F64) -> Any:
-    """Return which detections (as in `_observe`) are usable, None for all."""
-    low, high = np.minimum.reduce(q, axis=1).tolist(), np.maximum.reduce(q, axis=1).tolist()
-    # False for NaN too.
-    if (
-        low[0] >= -k.EDGE and low[1] >= -k.EDGE and high[2] <= 1.0 + k.EDGE and high[3] <= 1.0 + k.EDGE
-        and low[4] > 0.0 and low[5] > 0.0 and low[6] >= 0.0 and high[6] <= 1.0
-    ):  # fmt: skip
-        return None
-    inside = (q[:2] >= -k.EDGE).all(axis=0) & (q[2:4] <= 1.0 + k.EDGE).all(axis=0)
-    return inside & (q[4:6] > 0.0).all(axis=0) & (q[6] >= 0.0) & (q[6] <= 1.0)
+    """Return which detections (rows as of `_bounds`) are usable, None for all."""
+    least, most = _bounds(q.shape[1])
+    inside = q >= least  # False for NaN too
+    inside &= q <= most
+    return None if count(inside) == inside.size else inside.all(axis=0)
 
 
 def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
@@ -310,16 +344,16 @@ def _learn_score(stream: F64, s: F64, frame: _Frame) -> None:
 def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
     """Leave out what a stronger one overlaps by more than `double_iou`."""
     z, most, near = seen.z, frame.p[k.DOUBLE_IOU], frame.numbers.double_reach
-    first = np.arange(1, z.shape[1] + 1)
+    first = _up_to(z.shape[1] + 1)[1:]
     counts = z[0].searchsorted(z[0] + near * z[2], "right") - first
     if not count(counts):
         return seen
     a, b = _pairs(first, counts)
     y = z[1]
-    close = (np.abs(y.take(a) - y.take(b)) <= near * z[3].take(a)).nonzero()[0]
+    close = (np.abs(y[a] - y[b]) <= (near * z[3])[a]).nonzero()[0]
     if not len(close):
         return seen
-    a, b = a.take(close), b.take(close)
+    a, b = a[close], b[close]
     both, sum_of_areas = _overlap(z.take(a, 1), z.take(b, 1), HALF, ONE)
     found = both / (sum_of_areas - both) > most
     if not count(found):
@@ -334,8 +368,8 @@ def _without_doubles(seen: _Seen, frame: _Frame) -> _Seen:
 def _pairs(first: Any, counts: Any) -> tuple[Any, Any]:
     """Return (row, first[row] + 0 … counts[row] − 1) of every row, flat."""
     ends = np.add.accumulate(counts)
-    a = np.arange(len(counts)).repeat(counts)
-    return a, np.arange(int(ends[-1])) + (first - ends + counts).take(a)
+    a = _up_to(len(counts)).repeat(counts)
+    return a, _up_to(len(a)) + (first - ends + counts)[a]
 
 
 def _overlap(t: F64, z: F64, half: F64, area: F64) -> tuple[F64, F64]:
@@ -348,8 +382,6 @@ def _overlap(t: F64, z: F64, half: F64, area: F64) -> tuple[F64, F64]:
 
 
 # ---- assignment --------------------------------------------------------------------------------------------------
-
-_NONE = np.empty(0, np.int64)
 
 
 def _match(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any]:
@@ -419,17 +451,18 @@ def _solve(
 
 def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any, Any, F64]:
     """Return row, detection and similarity of each possible pair, by row, then along x."""
-    p, z, numbers = frame.p, seen.z, frame.numbers
+    z, numbers = seen.z, frame.numbers
     t = wide[0].copy()
     np.maximum(t[2:], MIN_SIZE, out=t[2:])
-    far = reach(t[0], wide[2, 0], t[2], t[3], float(np.maximum.reduce(z[2])), p)
+    far = _reach(wide[2, 0], t[2], t[3], _one(max(z[2].tolist())), numbers)
     first = z[0].searchsorted(t[0] - far)
     a, b = _pairs(first, z[0].searchsorted(t[0] + far, "right") - first)
     if not len(a):
         return _NONE, _NONE, np.empty(0)
     zb, ta = z.take(b, 1), t.take(a, 1)
     e = zb - ta
-    d2s = numbers.distance * e
+    d2s = e.copy()
+    d2s[3] *= numbers.distance_height
     d2s *= e
     d2s /= wide[2].take(a, 1) + seen.variances.take(b, 1)
     d2 = d2s[0] + d2s[1] + d2s[3]
@@ -439,35 +472,45 @@ def _candidates(rows: _Rows, wide: F64, seen: _Seen, frame: _Frame) -> tuple[Any
     iou = both / (sum_of_areas - both)
     small, large = np.minimum(ta[2:], zb[2:]), np.maximum(ta[2:], zb[2:])
     s = _likeness(iou, d2, small / large, numbers)
-    s *= (numbers.score_share[0] + numbers.score_share[1] * seen.scores).take(b)
-    _charge(s, rows, a, seen.labels.take(b), frame)
+    s *= (numbers.score_share[0] + numbers.score_share[1] * seen.scores)[b]
+    _charge(s, rows, a, seen.labels[b], frame)
     if frame.affinity.shape[0]:
-        s = _with_looks(s, rows, a, seen.order.take(b), frame)
-    possible = (d2 <= numbers.distance_max) | (iou >= IOU_MIN)
+        s = _with_looks(s, rows, a, seen.order[b], frame)
+    possible = d2 <= numbers.distance_max
+    possible |= iou >= IOU_MIN
     possible &= large[1] <= numbers.height_ratio_max * small[1]
     possible &= s > numbers.floor_least
-    some = possible.nonzero()[0]
-    return a.take(some), b.take(some), s.take(some)
+    return (a, b, s) if count(possible) == len(s) else (a[possible], b[possible], s[possible])
+
+
+def _reach(variances: F64, w: F64, h: F64, widest: Any, numbers: _Numbers) -> F64:
+    """Return what `kernel.reach` does."""
+    far: F64 = numbers.reach_error * h
+    far *= numbers.reach_doubt
+    far *= far
+    far += variances
+    far *= numbers.distance_max
+    np.sqrt(far, out=far)
+    wide = w + widest
+    wide *= numbers.half
+    return np.maximum(far, wide, out=far)
 
 
 def _charge(s: F64, rows: _Rows, a: Any, labels: Any, frame: _Frame) -> None:
     """Take from similarities what time unseen, probation and another class cost."""
-    p, status, own_labels = frame.p, rows.bytes[:, STATUS], rows.bytes[:, LABEL]
-    if frame.is_fresh and not frame.has_tentative:
-        s -= p[k.COST_UNSEEN] * ((frame.now_us - frame.last_us) * 1e-6)
-    else:
-        cost = frame.numbers.cost_unseen * ((frame.now_us - rows.words[:, SEEN_US]) * MICRO)
-        if frame.has_tentative:
-            cost[status == TENTATIVE] += p[k.COST_TENTATIVE]
-        s -= cost.take(a)
+    p, own_labels = frame.p, rows.bytes[:, LABEL]
+    cost = frame.numbers.cost_unseen * frame.unseen_s
+    if len(frame.tentative):
+        cost[frame.tentative] += p[k.COST_TENTATIVE]
+    s -= cost[a]
     if len(set(labels.tobytes() + own_labels.tobytes())) > 1:
-        np.subtract(s, p[k.COST_LABEL], out=s, where=labels != own_labels.take(a))
+        np.subtract(s, p[k.COST_LABEL], out=s, where=labels != own_labels[a])
 
 
 def _likeness(iou: F64, d2: F64, ratios: F64, numbers: _Numbers) -> F64:
     """Return the similarity before score and costs; `ratios` of widths and heights (see `kernel.likeness`)."""
     by_iou, by_distance, by_shape, sum_of_weights = numbers.weights
-    s = by_iou * iou
+    s: F64 = by_iou * iou
     s += by_distance * (ONE / (ONE + d2 / numbers.distance_half))
     s += by_shape * (ratios[1] * ratios[0])
     s /= sum_of_weights
@@ -499,74 +542,76 @@ def _update(
 ) -> None:  # fmt: skip
     n = len(rows.words)
     if len(matched) < n:
-        unseen = np.ones(n, bool)
-        unseen[matched] = False
-        _foresee(rows, wide, unseen.nonzero()[0], frame.aspect)
-    surprise = [0.0] * 4
+        is_seen = np.zeros(n, bool)
+        is_seen[matched] = True
+        _foresee(rows, wide, (~is_seen).nonzero()[0], frame.aspect)
     if len(matched):
-        some = rows
+        some, unseen_s = rows, frame.unseen_s
         if len(matched) < n:
-            some, wide = _Rows(rows.words.take(matched, 0)), wide.take(matched, 2)
-        z = seen.z.take(columns, 1)
+            some, wide, unseen_s = _Rows(rows.words.take(matched, 0)), wide.take(matched, 2), unseen_s[matched]
+        sightings = seen.sightings.take(columns, 1)
+        z = sightings[:4]
         surprise = _correct(some, wide, z, seen.variances.take(columns, 1), frame)
-        _see(some, z, columns, seen, frame)
+        _vote(some, sightings[8], unseen_s, seen.labels[columns])
+        some.floats[:, SIGHTING] = sightings.T
+        some.words[:, SEEN_US] = frame.now_us
+        some.bytes[:, SEEN] = 1
         if len(frame.ground):
             _stand(some, z, frame)
-        if frame.has_tentative:
-            _confirm(some, header, frame)
         if some is not rows:
             rows.words[matched] = some.words
-    learnt = stream.tolist()
-    learn(learnt, surprise, frame.dt, frame.p)
-    stream[:] = learnt
+        if len(frame.tentative):
+            _confirm(rows, header, frame)
+        if surprise is not None:
+            _learn(stream[NOISE : NOISE + 4], surprise, frame)
 
 
-def _foresee(rows: _Rows, wide: F64, some: Any, aspect: float) -> None:
+def _foresee(rows: _Rows, wide: F64, some: Any, aspect: F64) -> None:
     x = wide[0].take(some, 1)
-    half = np.maximum(x[2:], MIN_SIZE) / TWO
-    box = np.concatenate((x[:2] - half, x[:2] + half))
-    box[0::2] /= aspect
+    half = np.maximum(x[2:], MIN_SIZE) * HALF
+    box = np.empty((4, len(some)))
+    np.subtract(x[:2], half, out=box[:2])
+    np.add(x[:2], half, out=box[2:])
+    box[0] /= aspect
+    box[2] /= aspect
     rows.floats[some, BOX] = box.T
 
 
-def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> list[float]:
-    """Take observations into the filters; return how far off they were."""
-    f, s, e = rows.kalman, wide[2] + variances, z - wide[0]
-    f[0], f[1], f[2], f[3], f[4] = corrected(*wide, e, s)
+def _correct(rows: _Rows, wide: F64, z: F64, variances: F64, frame: _Frame) -> F64 | None:
+    """Take observations into the filters; return how far off those of settled tracks were, by coordinate."""
+    x, v, pp, pv, vv = wide[0], wide[1], wide[2], wide[3], wide[4]
+    s, e = pp + variances, z - x
+    x[:], v[:], pp[:], pv[:], vv[:] = corrected(x, v, pp, pv, vv, e, s)
+    rows.kalman()[:] = wide
     surprise = np.minimum(e * e / s, frame.numbers.surprise_max) - ONE
-    settled = rows.counts[:, HITS] >= k.SETTLED_HITS
-    if count(settled) < len(settled):
-        surprise = surprise[:, settled]
-        if not surprise.shape[1]:
-            return [0.0] * 4
-    return np.add.accumulate(surprise, axis=1)[:, -1].tolist()  # type: ignore[no-any-return]
+    hits = rows.hits()
+    if min(hits.tolist()) < k.SETTLED_HITS:
+        surprise = surprise[:, hits >= k.SETTLED_HITS]
+    np.add(hits, ONE_MORE, out=hits)
+    if not surprise.shape[1]:
+        return None
+    return np.add.accumulate(surprise, axis=1)[:, -1]
 
 
-def _see(rows: _Rows, z: F64, columns: Any, seen: _Seen, frame: _Frame) -> None:
-    scores = seen.scores.take(columns)
-    _vote(rows, scores, seen.labels.take(columns), frame)
-    rows.floats[:, OBSERVED] = z.T
-    rows.floats[:, BOX] = _clipped(seen.boxes, seen.order.take(columns))
-    rows.floats[:, SCORE] = scores
-    rows.words[:, SEEN_US] = frame.now_us
-    rows.bytes[:, SEEN] = 1
-    rows.counts[:, HITS] += 1
+def _learn(noise: F64, surprise: F64, frame: _Frame) -> None:
+    """Do what `kernel.learn` does; without a surprise that would be nothing."""
+    change = _one(frame.p[k.NOISE_RATE] * min(frame.dt, 0.5)) * surprise
+    np.minimum(np.maximum(change, CALMER, out=change), LIVELIER, out=change)
+    change += ONE
+    noise *= change
+    np.minimum(np.maximum(noise, frame.numbers.noise_min, out=noise), frame.numbers.noise_max, out=noise)
 
 
-def _clipped(boxes: Any, some: Any) -> Any:
-    return np.minimum(np.maximum(boxes.take(some, 0), np.float32(0.0)), np.float32(1.0))
-
-
-def _vote(rows: _Rows, scores: F64, labels: Any, frame: _Frame) -> None:
-    weights = scores * np.minimum((frame.now_us - rows.words[:, SEEN_US]) * MICRO, VOTE_GAP)
-    own = rows.bytes[:, LABEL]
-    for_it, against = rows.floats[:, LABEL_WEIGHT], rows.floats[:, RIVAL_WEIGHT]
-    agreed = np.minimum(for_it + weights, VOTE_MEMORY), np.maximum(against - HALF * weights, ZERO)
+def _vote(rows: _Rows, scores: F64, unseen_s: F64, labels: Any) -> None:
+    weights = scores * np.minimum(unseen_s, VOTE_GAP)
+    own, for_it, against = rows.bytes[:, LABEL], rows.floats[:, LABEL_WEIGHT], rows.floats[:, RIVAL_WEIGHT]
+    agreed = np.minimum(for_it.astype(np.float64) + weights, VOTE_MEMORY)
+    beaten = np.maximum(against.astype(np.float64) - HALF * weights, ZERO)
     if labels.tobytes() == own.tobytes():
-        for_it[:], against[:] = agreed
+        for_it[:], against[:] = agreed, beaten
         return
     same = labels == own
-    for_it[same], against[same] = agreed[0][same], agreed[1][same]
+    for_it[same], against[same] = agreed[same], beaten[same]
     others = (~same).nonzero()[0]
     for i, label, weight in zip(others.tolist(), labels[others].tolist(), weights[others].tolist(), strict=True):
         _vote_for_other(rows.floats[i], rows.bytes[i], label, weight)
@@ -601,15 +646,19 @@ def _stand(rows: _Rows, z: F64, frame: _Frame) -> None:
 
 
 def _confirm(rows: _Rows, header: Any, frame: _Frame) -> None:
-    p = frame.p
-    i = (rows.bytes[:, STATUS] == TENTATIVE).nonzero()[0]
-    rows.floats[i, SCORE_SUM_OF] += rows.floats[i, SCORE]
-    doubt = np.maximum(0.0, 1.0 - rows.floats[i, SCORE_SUM_OF].astype(np.float64) / rows.counts[i, HITS] / frame.own)
-    needed_us = (p[k.PROBATION] + p[k.DOUBT] * doubt) * 1e6
-    i = i[frame.now_us - rows.words[i, BORN_US] + k.TICK_US >= needed_us]
-    rows.bytes[i, STATUS], rows.bytes[i, BORN_NOW], rows.bytes[i, FIRST_LABEL] = CONFIRMED, 1, rows.bytes[i, LABEL]
-    rows.words[i, ORDINAL] = header[NEXT_ORDINAL] + np.arange(len(i))
-    header[NEXT_ORDINAL] += len(i)
+    p, codes = frame.p, rows.bytes
+    i = frame.tentative[codes[:, SEEN][frame.tentative] != NOT_SEEN]
+    if not len(i):
+        return
+    sums = rows.floats[:, SCORE_SUM_OF]
+    sums[i] += rows.floats[:, SCORE][i]
+    doubt = np.maximum(ZERO, ONE - sums[i].astype(np.float64) / rows.hits()[i] / frame.own)
+    needed_us = (p[k.PROBATION] + p[k.DOUBT] * doubt) * MILLION
+    i = i[frame.now_us - rows.words[:, BORN_US][i] + k.TICK_US >= needed_us]
+    if len(i):
+        codes[i, STATUS], codes[i, BORN_NOW], codes[i, FIRST_LABEL] = CONFIRMED, 1, codes[i, LABEL]
+        rows.words[i, ORDINAL] = header[NEXT_ORDINAL] + np.arange(len(i))
+        header[NEXT_ORDINAL] += len(i)
 
 
 # ---- births ------------------------------------------------------------------------------------------------------
@@ -635,20 +684,20 @@ def _bear(
         table[into] = _newborn(newborn, stream, seen, frame)
         column_of[into] = seen.order[newborn]
         slots += len(beyond)
-    header[SLOTS] = len(table.view(np.uint8)[:slots, STATUS].tobytes().rstrip(bytes((FREE,))))
+    header[SLOTS] = len(table.view(np.uint8)[:slots, STATUS].tobytes().rstrip(FREE_CODE))
 
 
 def _newborn(columns: Any, stream: F64, seen: _Seen, frame: _Frame) -> Any:
-    p, z = frame.p, seen.z.take(columns, 1)
+    p, sightings = frame.p, seen.sightings.take(columns, 1)
+    z = sightings[:4]
     rows = _Rows(np.zeros((len(columns), WORDS), np.int64))
     rows.words[:, ORDINAL], rows.words[:, BORN_US], rows.words[:, SEEN_US] = -1, frame.now_us, frame.now_us
-    rows.counts[:, HITS], rows.bytes[:, STATUS], rows.bytes[:, SEEN] = 1, TENTATIVE, 1
-    rows.bytes[:, LABEL] = rows.bytes[:, RIVAL] = seen.labels.take(columns)
-    rows.floats[:, SCORE] = rows.floats[:, SCORE_SUM_OF] = seen.scores.take(columns)
-    rows.floats[:, OBSERVED] = z.T
-    rows.floats[:, BOX] = _clipped(seen.boxes, seen.order.take(columns))
-    v = frame.numbers.start * z[3] * np.maximum(1.0, p[k.START_NOISE] * stream[NOISE : NOISE + 4, None])
-    rows.kalman[0], rows.kalman[2], rows.kalman[4] = z, seen.variances.take(columns, 1), v * v
+    rows.hits()[:], rows.bytes[:, STATUS], rows.bytes[:, SEEN] = 1, TENTATIVE, 1
+    rows.bytes[:, LABEL] = rows.bytes[:, RIVAL] = seen.labels[columns]
+    rows.floats[:, SIGHTING], rows.floats[:, SCORE_SUM_OF] = sightings.T, sightings[8]
+    v = frame.numbers.start * z[3] * np.maximum(ONE, p[k.START_NOISE] * stream[NOISE : NOISE + 4, None])
+    f = rows.kalman()
+    f[0], f[2], f[4] = z, seen.variances.take(columns, 1), v * v
     if len(frame.ground):
         _stand(rows, z, frame)
     return rows.words
@@ -670,7 +719,7 @@ def publish(
         ended = codes.count(ENDED)
         ends[:ended] = (status == ENDED).nonzero()[0]
     if codes.count(CONFIRMED) < len(codes):
-        slots_of = (status == CONFIRMED).nonzero()[0]
+        slots_of = (status == CONFIRMED_CODE).nonzero()[0]
         table = table.take(slots_of, 0)
     else:
         slots_of = None
@@ -679,46 +728,51 @@ def publish(
         i = rows.bytes[:, BORN_NOW].nonzero()[0]
         born = len(i)
         births[:born] = i if slots_of is None else slots_of.take(i)
-    share: Any
-    unseen: Any
-    share, unseen = p[k.PUBLISH_SMOOTH : k.PUBLISH_SMOOTH + 1], 0
+    share: Any = _one(p[k.PUBLISH_SMOOTH])
+    unseen: Any = None
     if 0 in rows.bytes[:, SEEN].tobytes():
         rows = _in_frame(rows)
-        unseen = 1 - rows.bytes[:, SEEN]
-        share = np.where(unseen, 1.0, share)
+        unseen = rows.bytes[:, SEEN] == NOT_SEEN
+        share = np.empty(len(unseen))
+        share[:] = p[k.PUBLISH_SMOOTH]
+        np.copyto(share, ONE, where=unseen)
     n = len(rows.words)
     born_us[:n], ordinals[:n] = rows.words[:, BORN_US], rows.words[:, ORDINAL]
     scores[:n], labels[:n] = rows.floats[:, SCORE], rows.bytes[:, LABEL]
-    states[:n] = unseen
-    both = np.empty((4, 2, n))  # centre and half size × blend and observation
-    _blend(rows, share, both)
-    edges = np.empty((2, 2, 2, n))  # x and y × low and high × blend and observation
-    np.subtract(both[:2], both[2:], out=edges[:, 0])
-    np.add(both[:2], both[2:], out=edges[:, 1])
-    edges[0] /= aspect
-    # A box sticks out of the frame only as far as its detector let it.
-    boxes[:n, :2] = np.maximum(edges[:, 0, 0], np.minimum(ZERO, edges[:, 0, 1])).T
-    boxes[:n, 2:] = np.minimum(edges[:, 1, 0], np.maximum(ONE, edges[:, 1, 1])).T
-    velocities[:n, 1] = rows.kalman[1, 1]
-    np.divide(rows.kalman[1, 0], aspect, out=velocities[:n, 0], dtype=np.float64)
+    states[:n] = 0 if unseen is None else unseen
+    _write_boxes(rows, share, _one(aspect), boxes[:n])
+    moving = rows.floats[:, VELOCITY].T.astype(np.float64, order="C")
+    moving[0] /= _one(aspect)
+    velocities[:n] = moving.T
     return n, born, ended
 
 
 def _in_frame(rows: _Rows) -> _Rows:
     """Leave out those unseen who are thought to have left the frame."""
     b = rows.floats[:, BOX]
+    if np.maximum.reduce(b[:, :2], axis=None) < 1.0 and np.minimum.reduce(b[:, 2:], axis=None) > 0.0:
+        return rows
     gone = (b[:, :2] >= 1.0).any(axis=1) | (b[:, 2:] <= 0.0).any(axis=1)
     gone &= rows.bytes[:, SEEN] == 0
-    return _Rows(rows.words[~gone]) if gone.any() else rows
+    return _Rows(rows.words[~gone])
 
 
-def _blend(rows: _Rows, share: Any, both: F64) -> None:
-    observed = both[:, 1]
-    observed[:] = rows.floats[:, OBSERVED].T
-    observed[2:] /= TWO
-    filtered = rows.kalman[0].astype(np.float64)
-    filtered[2:] = np.maximum(filtered[2:], MIN_SIZE) / TWO
-    np.add(observed, share * (filtered - observed), out=both[:, 0])
+def _write_boxes(rows: _Rows, share: Any, aspect: F64, boxes: Any) -> None:
+    blend, observed = np.empty((4, len(rows.words))), np.empty((4, len(rows.words)))  # centre and half size
+    blend[:], observed[:] = rows.floats[:, POSITION].T, rows.floats[:, OBSERVED].T
+    np.maximum(blend[2:], MIN_SIZE, out=blend[2:])
+    blend[2:] *= HALF
+    observed[2:] *= HALF
+    blend -= observed
+    blend *= share
+    blend += observed
+    low, high = blend[:2] - blend[2:], blend[:2] + blend[2:]
+    observed_low, observed_high = observed[:2] - observed[2:], observed[:2] + observed[2:]
+    for edge in (low, high, observed_low, observed_high):
+        edge[0] /= aspect
+    # A box sticks out of the frame only as far as its detector let it.
+    boxes[:, :2] = np.maximum(low, np.minimum(observed_low, ZERO)).T
+    boxes[:, 2:] = np.minimum(high, np.maximum(observed_high, ONE)).T
 
 
 def end_all(tracks: Any, header: Any) -> None:

@@ -30,7 +30,8 @@ MAX_DETECTIONS = 1000
 """Per frame (schemas.wire.MAX_DETECTIONS); of more, the strongest are taken."""
 MAX_EMBEDDING_DIM = 512
 """Longer embeddings are not used: they would make a camera's state larger than a megabyte."""
-EMBEDDING_MEMORY = 0.9  # share of the past in a track's embedding at each observation
+EMBEDDING_MEMORY_S = 0.4
+"""After this long since its last observation, a new one makes up half of a track's embedding; after less, less."""
 EMBEDDING_UNIT = 2047.0
 """Embeddings are kept as whole numbers at this length: their products and all partial sums stay below 2²⁴, so that float32
 adds them exactly, in whatever order a BLAS takes them."""
@@ -84,6 +85,7 @@ class Tracker:
         self.column_of = np.zeros(config.capacity, np.int64)
         self._gallery: npt.NDArray[np.float32] | None = None  # capacity × dimension, rows as `_whole` gives them
         self._embedding_model = ""
+        self._seen_us = np.zeros(0, np.int64)  # of the slots before the step, for `remember`
 
     @property
     def last_us(self) -> int:
@@ -179,6 +181,7 @@ class Tracker:
             return NO_AFFINITY, None
         affinity = (self._gallery[: self.slots] @ vectors.T) / np.float32(EMBEDDING_UNIT**2)
         affinity[:, ~vectors.any(axis=1)] = self.config.embedding_even  # no appearance says neither yes nor no
+        self._seen_us = self.tracks["seen_us"].copy()
         return affinity, vectors
 
     def _vectors(self, embeddings: npt.NDArray[Any], model: str) -> npt.NDArray[np.float32] | None:
@@ -199,8 +202,10 @@ class Tracker:
         seen = vectors[self.column_of[rows]]
         usable = seen.any(axis=1)
         rows, seen = rows[usable], seen[usable]
-        keep = np.where(self.tracks["has_embedding"][rows] == 1, np.float32(EMBEDDING_MEMORY), np.float32(0.0))[:, None]
-        self._gallery[rows] = _whole(keep * self._gallery[rows] + (np.float32(1.0) - keep) * seen)
+        past_s = (self.tracks["seen_us"][rows] - self._seen_us[rows]) * 1e-6
+        is_known = self.tracks["has_embedding"][rows] == 1
+        keep = np.where(is_known, EMBEDDING_MEMORY_S / (EMBEDDING_MEMORY_S + past_s), 0.0)[:, None]
+        self._gallery[rows] = _whole(keep * self._gallery[rows] + (1.0 - keep) * seen)
         self.tracks["has_embedding"][rows] = 1
 
     def publish(self, out: Scratch, aspect: float) -> tuple[int, list[int], list[int]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import numpy as np
 
-from operators.stages.camera_stage import CameraStage
+from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input, Output
 from schemas import topics
 from schemas.settings import Camera, SiteSettings
@@ -54,7 +54,10 @@ class StageRun:
     def __init__(self, site: str, camera: Camera, tally: Tally) -> None:
         stage = CameraStage([SiteSettings(version=1, site=site, cameras=(camera,))])
         stage.open()
-        self._logic = stage.logic(camera.id)
+        logic = stage.logic(camera.id)
+        assert isinstance(logic, CameraLogic)
+        self._logic = logic
+        self._untracked_count = 0
         self._tally = tally
         self._numbering = _Numbering()
 
@@ -87,6 +90,9 @@ class StageRun:
             elif output.topic == topics.DEAD_LETTERS:
                 letter = decode(output.value, DeadLetter)
                 self._tally.add(f"frame refused, {letter.reason}", f"message {place}: {letter.detail}")
+        more = self._logic.untracked_count - self._untracked_count
+        self._tally.add(f"not tracked, beyond {self._logic.capacity} objects at a time", f"message {place}", more)
+        self._untracked_count += more
 
 
 class _Numbering:

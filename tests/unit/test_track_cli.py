@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,16 @@ def test_more_boxes_than_a_message_may_hold_leave_the_best(tmp_path: Path, capsy
     found = track(tmp_path, mot(sorted(walkers() + noise)))
     assert found.read_bytes() == clean
     assert "refused, beyond the 1,000 best of a frame: 99,002" in capsys.readouterr().err
+
+
+def test_objects_beyond_the_trackers_room_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(
+        f"{frame},-1,{1 + 31 * (i % 20)},{1 + 15 * (i // 20)},25,12,0.9\n" for frame in range(2, 6) for i in range(600)
+    )
+    track(tmp_path, text)
+    said = capsys.readouterr().err
+    assert "not tracked, beyond 512 objects at a time: 352 (first: message 2)" in said
+    assert re.search(r"^5 frames in [\d.]+ s \([\d,]+ frames/s\), 1,536 boxes: ", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
