@@ -70,7 +70,7 @@ def test_other_orders_and_repeats_leave_the_same_database(
     pipeline: Pipeline, batches: list[list[list[str]]]
 ) -> None:
     golden = _written(pipeline, (b for mine in batches for b in mine))
-    assert len({k.measurement for k in golden}) == 11
+    assert len({k.measurement for k in golden}) == 12
     assert any(f.get("revision", 0) > 0 for f in golden.values())
     for seed in range(2):
         disturbed = _disturbed(batches, random.Random(seed))
