@@ -37,18 +37,18 @@ from operators.zones import kernel as zones
 from operators.zones.kernel import RECORD, VISIT
 
 SECTIONS = (
-    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
+    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "label_of", "parameters", "floor",
     "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
-    "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
+    "zone_wanted", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
     "wire_wanted", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
     "heat_grid", "heat_wanted", "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages",
     "pair_runs", "pair_head", "paces", "heat_cells_us", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
-    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
+    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, LABEL_OF, PARAMETERS, FLOOR,
     STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
-    ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
+    ZONE_WANTED, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
     WIRE_WANTED, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
     HEAT_GRID, HEAT_WANTED, TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES,
     PAIR_RUNS, PAIR_HEAD, PACES, HEAT_CELLS_US, COLUMN_OF, TEMPLATE,
@@ -177,8 +177,7 @@ def _advance(stamp: int) -> Any:
             tracks, slots, matrix(memory, VISITS, VISIT), matrix(memory, ZONE_POINTS, F8), vector(memory, ZONE_STARTS, I8),
             matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_ON_GROUND, B1), vector(memory, ZONE_BANDS, F8),
             vector(memory, ZONE_GAP_US, I8), vector(memory, ZONE_MIN_INSIDE_US, I8), matrix(memory, ZONE_WANTED, B1),
-            vector(memory, RULE_ZONE, I8), vector(memory, RULE_US, I8), aspect, now_us, vector(memory, INSIDE_COUNT, I8),
-            vector(scratch, VISIT_RECORDS, RECORD),
+            aspect, now_us, vector(scratch, VISIT_RECORDS, RECORD),
         )  # fmt: skip
         crossings = tripwires.step(
             tracks, slots, matrix(memory, APPROACHES, APPROACH), matrix(memory, WIRE_POINTS, F8),

@@ -57,7 +57,7 @@ class CameraMemory:
         owners |= {name: (motion, name) for name in ("motions", "still")}
         zone_names = ("points", "starts", "anchors", "on_ground", "bands", "gap_us", "min_inside_us", "wanted")
         owners |= {f"zone_{name}": (zones, name) for name in zone_names}
-        owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
+        owners |= {"visits": (zones, "visits")}
         wire_names = ("points", "starts", "anchors", "on_ground", "bands", "wanted")
         owners |= {f"wire_{name}": (tripwires, name) for name in wire_names}
         owners["approaches"] = (tripwires, "approaches")
@@ -159,7 +159,9 @@ class Tables(NamedTuple):
 
 def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int, cell_count: int) -> int:
     """Return how many bytes a packed state can take."""
-    per_slot = 2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * (k.VISIT_WORDS + k.PACE_WORDS) + wire_count * k.APPROACH_WORDS
+    per_slot = (
+        2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * (k.VISIT_WORDS + k.PACE_WORDS) + wire_count * k.APPROACH_WORDS
+    )
     per_slot += 1 + rule_count * k.RUN_WORDS
     rules = 4 + rule_count * (k.RUN_WORDS + 2 * (1 + k.PASSAGE_WORDS)) + MAX_PAIRS * k.PAIR_WORDS
     return k.WORD * (1 + k.HEAD_WORDS + cell_count + rules + capacity * per_slot)

@@ -228,7 +228,7 @@ class CameraLogic:
         self._stays = Stays()
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
-        self._zones = Zones(camera.zones, [], config.capacity)
+        self._zones = Zones(camera.zones, config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         self._conditions = Conditions(camera.rules, self._zone_ids, self._wire_ids, config.capacity)
         self._alerts = Alerts(site.site, camera.id, camera.rules, site.schedules, site.timezone)
@@ -814,7 +814,7 @@ class CameraLogic:
         self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
         self._memory.picture[0] = s.aspect
         self._stays.restore(s.stays, s.zones, [z.place for z in self._zones.zones])
-        self._zones.restore(tables.visits, s.zones, [])
+        self._zones.restore(tables.visits, s.zones)
         self._alerts.restore(s.alerts)
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)

@@ -143,7 +143,7 @@ def test_packed_conditions_come_back() -> None:
     conditions = Conditions(rules, ["z"], ["w"], CAPACITY)
     tracker = Tracker(TrackerConfig(capacity=CAPACITY))
     memory = CameraMemory(
-        Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], [], CAPACITY), Tripwires([], CAPACITY), conditions,
+        Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], CAPACITY), Tripwires([], CAPACITY), conditions,
         Paces(0, False, CAPACITY), HeatMap(None), 0,
     )  # fmt: skip
     scratch = CameraScratch(CAPACITY)
