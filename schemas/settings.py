@@ -7,6 +7,7 @@ A file is read as a whole or refused as a whole, and the refusal names the path 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -256,13 +257,21 @@ def _told(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         told = {config.tag_field: config.tag} if config.tag_field else {}
-        for f in msgspec.structs.fields(value):
-            found = getattr(value, f.name)
-            default = f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
+        for name, default in _defaults(type(value)):
+            found = getattr(value, name)
             if found != default:
-                told[f.encode_name] = _told(found)
+                told[name] = _told(found)
         return told
     return [_told(item) for item in value] if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=256)
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    """Return (name, default) of each field; of one that must be given, a default that no value equals."""
+    return tuple(
+        (f.name, f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory())
+        for f in msgspec.structs.fields(kind)
+    )
 
 
 def index_cameras(sites: list[SiteSettings]) -> dict[str, tuple[SiteSettings, Camera]]:

@@ -62,13 +62,6 @@ def threshold_name(rule: AnyRule) -> str:
     return MEASURES[type(rule)][1]
 
 
-def place_of(rule: AnyRule) -> str:
-    """Return the id of the rule's zone or tripwire, '' for all that the camera sees."""
-    if isinstance(rule, WireRule):
-        return rule.tripwire
-    return rule.zone
-
-
 def second_classes(rule: AnyRule) -> tuple[str, ...]:
     """Return the classes of whoever else a rule looks at: owners, or the other one of a pair."""
     if isinstance(rule, Abandoned):

@@ -282,7 +282,7 @@ def _objects(
                     counts[r] += 1
                 continue
             if measure == EMPTY:
-                if not over and is_wanted and visits[i, rule.zone].open == _REPORTED:
+                if is_wanted and visits[i, rule.zone].open == _REPORTED:
                     counts[r] += 1
                 continue
             if run.phase == IDLE and not (inside and is_wanted):

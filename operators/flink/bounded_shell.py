@@ -21,14 +21,11 @@ class BoundedShell(KeyedShell):
         key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         out = live.logic.on_record(Input(value[0], value[1], value[2], ctx.timestamp()))
-        snapshot = live.logic.snapshot()
-        if snapshot is None:
+        if not self._store(live):
             self._live.pop(key, None)  # keys that anybody can make up must not pile up here
-        else:
-            self._state.update(snapshot)
-            if not live.timer_ms:
-                live.timer_ms = END_OF_TIME_MS
-                ctx.timer_service().register_event_time_timer(END_OF_TIME_MS)
+        elif not live.timer_ms:
+            live.timer_ms = END_OF_TIME_MS
+            ctx.timer_service().register_event_time_timer(END_OF_TIME_MS)
         return self._rows(out)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
@@ -37,4 +34,5 @@ class BoundedShell(KeyedShell):
         live = self._live.pop(key, None) or self._load(key)
         self._live.pop(key, None)
         self._state.clear()
+        self._archive.clear()
         return self._rows(live.logic.on_silence())

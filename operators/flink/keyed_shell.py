@@ -60,14 +60,8 @@ class KeyedShell(StageShell[Stage]):
         live = self._live.get(key) or self._load(key)
         logic = live.logic
         out = logic.on_record(Input(value[0], value[1], value[2], ctx.timestamp()))
-        snapshot = logic.snapshot()
-        if snapshot is None:
-            if not logic.silence_ms:
-                self._live.pop(key, None)  # keys that anybody can make up must not pile up here
-        else:
-            self._state.update(snapshot)
-            if live.archive is not None:
-                self._store_archive(live.archive)
+        if not self._store(live) and not logic.silence_ms:
+            self._live.pop(key, None)  # keys that anybody can make up must not pile up here
         if logic.silence_ms:
             live.arrived_ms = int(time.time() * 1000)
             if not live.timer_ms:
@@ -97,17 +91,18 @@ class KeyedShell(StageShell[Stage]):
             self._set_timer(live, ctx)
             return []
         out = live.logic.on_silence()
-        snapshot = live.logic.snapshot()
-        if snapshot is not None:
-            self._state.update(snapshot)
-            if live.archive is not None:
-                self._store_archive(live.archive)
+        self._store(live)
         return self._rows(out)
 
-    def _store_archive(self, archive: Callable[[], bytes | None]) -> None:
-        data = archive()
-        if data is not None:
-            self._archive.update(data)
+    def _store(self, live: _Live) -> bool:
+        """Write the state of the key that is worked on; return False where it has none."""
+        snapshot = live.logic.snapshot()
+        if snapshot is None:
+            return False
+        self._state.update(snapshot)
+        if live.archive is not None and (archive := live.archive()) is not None:
+            self._archive.update(archive)
+        return True
 
     def _load(self, key: str) -> _Live:
         logic = self._stage.logic(key)

@@ -23,6 +23,8 @@ from operators.heat_map import kernel as heat_map
 from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
 from operators.motion import kernel as motion
 from operators.motion.kernel import MOTION
+from operators.pace import kernel as pace
+from operators.pace.kernel import PACE
 from operators.stages import track_frame
 from operators.stages.track_frame import write_track_frame
 from operators.tracking import kernel as tracking
@@ -35,21 +37,21 @@ from operators.zones import kernel as zones
 from operators.zones.kernel import RECORD, VISIT
 
 SECTIONS = (
-    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "inside_count", "label_of", "parameters", "floor",
+    "header", "stream", "tally", "order", "clock", "limits", "picture", "wake_us", "label_of", "parameters", "floor",
     "still", "zone_points", "zone_starts", "zone_anchors", "zone_on_ground", "zone_bands", "zone_gap_us", "zone_min_inside_us",
-    "zone_wanted", "rule_zone", "rule_us", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
+    "zone_wanted", "wire_points", "wire_starts", "wire_anchors", "wire_on_ground", "wire_bands",
     "wire_wanted", "rules", "threshold", "rule_wanted", "rule_other", "rule_counts",
     "heat_grid", "heat_wanted", "template_ends", "tracks", "motions", "visits", "approaches", "runs", "place_runs", "passages",
-    "pair_runs", "pair_head", "heat_cells_us", "column_of", "template",
+    "pair_runs", "pair_head", "paces", "heat_cells_us", "column_of", "template",
 )  # fmt: skip
 """Of a camera's block, what every frame needs first. Contents: `camera_memory.CameraMemory`."""
 (
-    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, INSIDE_COUNT, LABEL_OF, PARAMETERS, FLOOR,
+    HEADER, STREAM, TALLY, ORDER, CLOCK, LIMITS, PICTURE, WAKE_US, LABEL_OF, PARAMETERS, FLOOR,
     STILL, ZONE_POINTS, ZONE_STARTS, ZONE_ANCHORS, ZONE_ON_GROUND, ZONE_BANDS, ZONE_GAP_US, ZONE_MIN_INSIDE_US,
-    ZONE_WANTED, RULE_ZONE, RULE_US, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
+    ZONE_WANTED, WIRE_POINTS, WIRE_STARTS, WIRE_ANCHORS, WIRE_ON_GROUND, WIRE_BANDS,
     WIRE_WANTED, RULES, THRESHOLD, RULE_WANTED, RULE_OTHER, RULE_COUNTS,
     HEAT_GRID, HEAT_WANTED, TEMPLATE_ENDS, TRACKS, MOTIONS, VISITS, APPROACHES, RUNS, PLACE_RUNS, PASSAGES,
-    PAIR_RUNS, PAIR_HEAD, HEAT_CELLS_US, COLUMN_OF, TEMPLATE,
+    PAIR_RUNS, PAIR_HEAD, PACES, HEAT_CELLS_US, COLUMN_OF, TEMPLATE,
 ) = range(len(SECTIONS))  # fmt: skip
 
 SCRATCH_SECTIONS = (
@@ -74,6 +76,7 @@ NOT_NEXT = -1
 I8, F8, F4, U4, U1, B1 = (np.dtype(name) for name in ("<i8", "<f8", "<f4", "<u4", "u1", "?"))
 WORD = 8  # bytes; rows of all tables are whole words
 TRACK_BYTES, VISIT_BYTES, APPROACH_BYTES = TRACK.itemsize, VISIT.itemsize, APPROACH.itemsize
+PACE_BYTES, PACE_WORDS = PACE.itemsize, pace.KEPT_BYTES // WORD
 MOTION_BYTES, MOTION_FIXED_WORDS = MOTION.itemsize, motion.FIXED_BYTES // WORD
 MOTION_WORDS = motion.KEPT_BYTES // WORD  # at most: of its vertices, only those in use are kept
 TRACK_WORDS, VISIT_WORDS, APPROACH_WORDS = TRACK_BYTES // WORD, VISIT_BYTES // WORD, APPROACH_BYTES // WORD
@@ -86,7 +89,8 @@ HEADER_END = table.HEADER_SIZE
 STREAM_END = HEADER_END + table.STREAM_SIZE
 TALLY_END = STREAM_END + 2
 ORDER_END = TALLY_END + 5
-HEAD_WORDS = ORDER_END + 2  # the clock; how many cells of the heat map follow
+HEAD_WORDS = ORDER_END + 2  # the clock; how many cells of the heat map follow, and PACE_BIT
+PACE_BIT = 32  # of that word: with each open visit goes its pace
 CELL_BIT = 48  # a cell is kept as its index above its µs: 64 × 64 cells, and hours of hundreds of objects
 BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
 GROUND_BIT, VISITS_BIT, RUNS_BIT = 16, 17, 49
@@ -173,8 +177,7 @@ def _advance(stamp: int) -> Any:
             tracks, slots, matrix(memory, VISITS, VISIT), matrix(memory, ZONE_POINTS, F8), vector(memory, ZONE_STARTS, I8),
             matrix(memory, ZONE_ANCHORS, F8), vector(memory, ZONE_ON_GROUND, B1), vector(memory, ZONE_BANDS, F8),
             vector(memory, ZONE_GAP_US, I8), vector(memory, ZONE_MIN_INSIDE_US, I8), matrix(memory, ZONE_WANTED, B1),
-            vector(memory, RULE_ZONE, I8), vector(memory, RULE_US, I8), aspect, now_us, vector(memory, INSIDE_COUNT, I8),
-            vector(scratch, VISIT_RECORDS, RECORD),
+            aspect, now_us, vector(scratch, VISIT_RECORDS, RECORD),
         )  # fmt: skip
         crossings = tripwires.step(
             tracks, slots, matrix(memory, APPROACHES, APPROACH), matrix(memory, WIRE_POINTS, F8),
@@ -189,6 +192,9 @@ def _advance(stamp: int) -> Any:
             vector(memory, PLACE_RUNS, RUN), matrix(memory, PASSAGES, PASSAGE), vector(memory, PAIR_RUNS, PAIR_RUN),
             vector(memory, PAIR_HEAD, I8), vector(memory, RULE_COUNTS, I8), vector(scratch, KEYS, F8),
             vector(scratch, ITEMS, I8), aspect, now_us, vector(scratch, HELD_RECORDS, HELD),
+        )  # fmt: skip
+        pace.step(
+            tracks, slots, vector(memory, MOTIONS, MOTION), matrix(memory, VISITS, VISIT), matrix(memory, PACES, PACE), now_us
         )  # fmt: skip
         heat_map.step(
             tracks, slots, vector(memory, MOTIONS, MOTION), vector(memory, HEAT_CELLS_US, I8), vector(memory, HEAT_GRID, F8),
@@ -228,6 +234,7 @@ advance = _advance(
         tripwires,
         conditions,
         condition_table,
+        pace,
         heat_map,
         track_frame,
         block,
@@ -306,7 +313,8 @@ def _pack(stamp: int) -> Any:
             if cells_us[cell]:
                 out[at] = np.int64(cell) << CELL_BIT | cells_us[cell]
                 at += 1
-        out[HEAD_WORDS - 1] = at - HEAD_WORDS
+        paces = matrix(memory, PACES, PACE)
+        out[HEAD_WORDS - 1] = at - HEAD_WORDS | (np.int64(paces.shape[1] > 0) << PACE_BIT)
         rules = vector(memory, RULES, RULE).shape[0]
         if rules:
             at = _copy_conditions(out, at, memory, rules)
@@ -329,6 +337,9 @@ def _pack(stamp: int) -> Any:
                     open_visits |= 1 << zone
                     row = place(memory, VISITS) + VISIT_BYTES * (i * visits.shape[1] + zone)
                     at = _copy(out, at, vector_at(memory, row, VISIT_WORDS, I8), 0, VISIT_WORDS)
+                    if paces.shape[1]:
+                        row = place(memory, PACES) + PACE_BYTES * (i * paces.shape[1] + zone)
+                        at = _copy(out, at, vector_at(memory, row, PACE_WORDS, I8), 0, PACE_WORDS)
             for wire in range(approaches.shape[1]):
                 if approaches[i, wire].known:
                     known_approaches |= 1 << wire

@@ -16,6 +16,7 @@ from operators.heat_map import HeatMap
 from operators.intake import Intake
 from operators.motion import Motion
 from operators.motion.kernel import MOTION
+from operators.pace import Paces
 from operators.stages import camera_kernel as k
 from operators.stages import track_frame
 from operators.tracking import Scratch, Tracker
@@ -38,7 +39,7 @@ class CameraMemory:
 
     def __init__(
         self, intake: Intake, tracker: Tracker, motion: Motion, zones: Zones, tripwires: Tripwires,
-        conditions: Conditions, heat_map: HeatMap, silence_us: int,
+        conditions: Conditions, paces: Paces, heat_map: HeatMap, silence_us: int,
     ) -> None:  # fmt: skip
         if max(len(zones.zones), len(tripwires.wires)) > k.MAX_PLACES:
             raise ValueError(f"expected at most {k.MAX_PLACES} zones and as many tripwires per camera")
@@ -56,13 +57,14 @@ class CameraMemory:
         owners |= {name: (motion, name) for name in ("motions", "still")}
         zone_names = ("points", "starts", "anchors", "on_ground", "bands", "gap_us", "min_inside_us", "wanted")
         owners |= {f"zone_{name}": (zones, name) for name in zone_names}
-        owners |= {name: (zones, name) for name in ("rule_zone", "rule_us", "visits", "inside_count")}
+        owners |= {"visits": (zones, "visits")}
         wire_names = ("points", "starts", "anchors", "on_ground", "bands", "wanted")
         owners |= {f"wire_{name}": (tripwires, name) for name in wire_names}
         owners["approaches"] = (tripwires, "approaches")
         owners |= {name: (conditions, name) for name in ("rules", "threshold", "runs", "passages", "pair_head")}
         owners |= {f"rule_{name}": (conditions, name) for name in ("wanted", "other", "counts")}
         owners |= {"place_runs": (conditions, "places"), "pair_runs": (conditions, "pairs")}
+        owners["paces"] = (paces, "paces")
         owners |= {f"heat_{name}": (heat_map, name) for name in ("cells_us", "grid", "wanted")}
         self._block = Block.holding([owners[name] for name in k.SECTIONS])
         self.memory = self._block.memory
@@ -152,11 +154,14 @@ class Tables(NamedTuple):
     approaches: bytes
     conditions: Kept
     cells_us: dict[int, int]
+    paces: bytes
 
 
 def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int, cell_count: int) -> int:
     """Return how many bytes a packed state can take."""
-    per_slot = 2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * k.VISIT_WORDS + wire_count * k.APPROACH_WORDS
+    per_slot = (
+        2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * (k.VISIT_WORDS + k.PACE_WORDS) + wire_count * k.APPROACH_WORDS
+    )
     per_slot += 1 + rule_count * k.RUN_WORDS
     rules = 4 + rule_count * (k.RUN_WORDS + 2 * (1 + k.PASSAGE_WORDS)) + MAX_PAIRS * k.PAIR_WORDS
     return k.WORD * (1 + k.HEAD_WORDS + cell_count + rules + capacity * per_slot)
@@ -174,7 +179,9 @@ def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> 
     approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
     without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
     runs = np.zeros((slots, rule_count, k.RUN_WORDS), np.int64)
-    at = k.HEAD_WORDS + int(words[k.HEAD_WORDS - 1])
+    paces = np.zeros((slots, zone_count, k.PACE_BYTES // k.WORD), np.int64)
+    cells = int(words[k.HEAD_WORDS - 1])
+    has_paces, at = cells >> k.PACE_BIT, k.HEAD_WORDS + (cells & (1 << k.PACE_BIT) - 1)
     cells_us = {int(w) >> k.CELL_BIT: int(w) & ((1 << k.CELL_BIT) - 1) for w in words[k.HEAD_WORDS : at]}
     conditions, at = _unpack_conditions(words, at, rule_count)
     while at < len(words):
@@ -192,6 +199,9 @@ def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> 
         for zone in _bits(head >> k.VISITS_BIT & (1 << k.MAX_PLACES) - 1):
             visits[slot, zone] = words[at : at + k.VISIT_WORDS]
             at += k.VISIT_WORDS
+            if has_paces:
+                paces[slot, zone, : k.PACE_WORDS] = words[at : at + k.PACE_WORDS]
+                at += k.PACE_WORDS
         for wire in _bits(known):
             approaches[slot, wire] = words[at : at + k.APPROACH_WORDS]
             at += k.APPROACH_WORDS
@@ -201,7 +211,7 @@ def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> 
     last_us = int(words[k.ORDER_END])
     return Tables(
         header.tobytes(), stream.tobytes(), tally, order, last_us, tracks.tobytes(), motions.tobytes(), visits.tobytes(),
-        approaches.tobytes(), conditions._replace(runs=runs.tobytes()), cells_us,
+        approaches.tobytes(), conditions._replace(runs=runs.tobytes()), cells_us, paces.tobytes() if has_paces else b"",
     )  # fmt: skip
 
 

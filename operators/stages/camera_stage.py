@@ -20,6 +20,7 @@ from operators.counters import Counters, CounterWindow
 from operators.heat_map import HeatMap
 from operators.intake import Intake, Late, Ready, Refused
 from operators.motion import Motion, Stays
+from operators.pace import Paces
 from operators.stages import camera_figures as figures
 from operators.stages import camera_kernel as kernel
 from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
@@ -227,7 +228,7 @@ class CameraLogic:
         self._stays = Stays()
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
-        self._zones = Zones(camera.zones, [], config.capacity)
+        self._zones = Zones(camera.zones, config.capacity)
         self._tripwires = Tripwires(camera.tripwires, config.capacity)
         self._conditions = Conditions(camera.rules, self._zone_ids, self._wire_ids, config.capacity)
         self._alerts = Alerts(site.site, camera.id, camera.rules, site.schedules, site.timezone)
@@ -236,11 +237,12 @@ class CameraLogic:
         self._windows = _windows(site, max(waits) + CONFIRM_SLACK_S)
         self._flows = Flows()
         self._heat_map = HeatMap(camera.heat_map)
+        self._paces = Paces(len(camera.zones), camera.has_ground, config.capacity)
         late_us = round((max(config.memory_s, config.gap_s) + CONFIRM_SLACK_S) * 1e6)
         self._counters = Counters(camera.counters, self._wire_ids, late_us, ZoneInfo(site.timezone))
         self._memory = CameraMemory(
-            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._heat_map,
-            self.silence_ms * 1000,
+            self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._paces,
+            self._heat_map, self.silence_ms * 1000,
         )  # fmt: skip
         n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
         zones, wires, rules = self._zones, self._tripwires, self._conditions
@@ -585,6 +587,11 @@ class CameraLogic:
                 self._windows.count(key, v.at_us, figures.EXITED)
                 self._windows.dwell(key, v.at_us, dwell_us)
                 self._flows.end(v.ordinal, v.zone, v.at_us)
+                open_now = self._zones.visits[v.slot, v.zone]
+                begun_again = bool(open_now["open"]) and int(open_now["enter_us"]) != v.enter_us
+                speed_mps = self._paces.speed_mps(v.slot, v.zone, dwell_us, begun_again)
+                if speed_mps is not None:
+                    self._windows.speed(key, v.at_us, speed_mps)
                 self._event(
                     "exit", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
                     dwell_s=dwell_s, reason=self._ending,
@@ -821,7 +828,7 @@ class CameraLogic:
         self._motion.restore(tables.motions, self._tracker.tracks, self._tracker.slots, self._camera.has_ground)
         self._memory.picture[0] = s.aspect
         self._stays.restore(s.stays, s.zones, [z.place for z in self._zones.zones])
-        self._zones.restore(tables.visits, s.zones, [])
+        self._zones.restore(tables.visits, s.zones)
         self._alerts.restore(s.alerts)
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)
@@ -834,7 +841,9 @@ class CameraLogic:
             self._windows.cells_us.clear()
             tables.cells_us.clear()
         places = [z.place for z in self._zones.zones]
-        self._flows.restore(s.flows, [places.index(z) if z in places else -1 for z in s.zones])
+        zone_of = [places.index(z) if z in places else -1 for z in s.zones]
+        self._flows.restore(s.flows, zone_of)
+        self._paces.restore(tables.paces, zone_of)
         self._known_places = (
             {z.id for z in self._zones.zones if z.place in s.zones},
             {w.id for w in self._tripwires.wires if w.place in s.wires},

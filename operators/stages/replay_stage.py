@@ -25,6 +25,9 @@ FILES = {
 }
 """Topic → name of the file that stands for it. What goes to other topics is left out: tracks are as many as frames."""
 
+RECORDS = "records"
+"""Instead of `side/file`, of lines that say how many records were taken: their sum counts each once, whatever was restarted."""
+
 _decode_any = msgspec.msgpack.Decoder().decode
 _encode_line = msgspec.json.Encoder().encode
 
@@ -62,6 +65,7 @@ class ReplayStage:
 
 
 class _State(Struct, array_like=True):
+    count: int
     sides: list[bytes | None]
 
 
@@ -75,10 +79,16 @@ class ReplayLogic:
 
     def __init__(self, sides: list[tuple[str, KeyLogic]]) -> None:
         self._sides = sides
+        self._count = 0
+        self._is_known = any(logic.snapshot() is not None for _, logic in sides)
 
     def on_record(self, record: Input) -> list[Output]:
         """Take one record of `detections`."""
         out: list[Output] = []
+        if self._is_known:
+            self._count += 1
+        else:
+            out.append(Output(RECORDS, "", b"1"))
         for name, logic in self._sides:
             for o in logic.on_record(record):
                 if o.topic in FILES:
@@ -87,7 +97,7 @@ class ReplayLogic:
 
     def on_silence(self) -> list[Output]:
         """The input has ended: to the stage that is a silence of the camera."""
-        out: list[Output] = []
+        out = [Output(RECORDS, "", b"%d" % self._count)]
         for name, logic in self._sides:
             for o in logic.on_silence():
                 if o.topic in FILES:
@@ -96,14 +106,15 @@ class ReplayLogic:
 
     def snapshot(self) -> bytes | None:
         """Return the state of every side; None where no side knows the camera."""
-        sides = [logic.snapshot() for _, logic in self._sides]
-        if all(side is None for side in sides):
+        if not self._is_known:
             return None
-        return msgspec.msgpack.encode(_State(sides))
+        return msgspec.msgpack.encode(_State(self._count, [logic.snapshot() for _, logic in self._sides]))
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot of a stage with the same sides."""
-        for (_, logic), side in zip(self._sides, _decode_state(data).sides, strict=True):
+        state = _decode_state(data)
+        self._count = state.count
+        for (_, logic), side in zip(self._sides, state.sides, strict=True):
             if side is not None:
                 logic.restore(side)
 

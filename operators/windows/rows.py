@@ -22,7 +22,7 @@ class Series(Struct, array_like=True):
     changes: list[tuple[int, int]] = []  # (time_us, ±1), in order of arrival
     counts: list[tuple[int, int, int]] = []  # (time_us, what, how many)
     dwells: list[tuple[int, int]] = []  # (time_us, µs): of finished visits, by their end
-    speeds: list[tuple[int, int, int]] = []  # (time_us, mean, greatest), mm/s: of finished visits, by their end
+    speeds: list[tuple[int, int]] = []  # (time_us, mm/s): of finished visits, by their end
 
     def noted(self) -> int:
         """Return how many dated things are held."""
@@ -49,9 +49,9 @@ class Sample(Struct, array_like=True):
     most: int = 0
     bins: Bins = {}
 
-    def note(self, number: int, most: int) -> None:
-        """Take one number; `most` is what it counts as for the greatest."""
-        self.count, self.total, self.most = self.count + 1, self.total + number, max(self.most, most)
+    def note(self, number: int) -> None:
+        """Take one number."""
+        self.count, self.total, self.most = self.count + 1, self.total + number, max(self.most, number)
         sketch.add(self.bins, {sketch.bin_of(number): 1})
 
     def absorb(self, other: Sample) -> None:
@@ -161,10 +161,10 @@ def sweep(key: Key, series: Series, level: int, start_us: int, end_us: int) -> t
             row.counts[what] = row.counts.get(what, 0) + n
     for at_us, dwell_us in series.dwells:
         if start_us <= at_us < end_us:
-            row.dwell.note(dwell_us, dwell_us)
-    for at_us, mean, most in series.speeds:
+            row.dwell.note(dwell_us)
+    for at_us, mm_per_s in series.speeds:
         if start_us <= at_us < end_us:
-            row.speed.note(mean, most)
+            row.speed.note(mm_per_s)
     return row, level
 
 

@@ -152,11 +152,11 @@ class Windows:
         if series is not None and self._room():
             series.dwells.append((max(at_us, self.oldest_us), dwell_us))
 
-    def speed(self, key: Key, at_us: int, mean_mps: float, max_mps: float) -> None:
+    def speed(self, key: Key, at_us: int, mps: float) -> None:
         """Note how fast somebody was on a visit that ended at `at_us`; kept in mm/s."""
         series = self._at(key)
         if series is not None and self._room():
-            series.speeds.append((max(at_us, self.oldest_us), round(1000 * mean_mps), round(1000 * max_mps)))
+            series.speeds.append((max(at_us, self.oldest_us), round(1000 * mps)))
 
     def declare(self, key: Key) -> None:
         """Make the series exist, so that it is reported with zeros from now on."""

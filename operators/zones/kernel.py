@@ -12,7 +12,6 @@ VISIT = np.dtype(
     [
         ("enter_us", "<i8"),  # event time of the first observation inside
         ("inside_us", "<i8"),  # event time of the last one
-        ("reached", "<u8"),  # bit r: the visit has lasted as long as dwell threshold r asks
         ("open", "u1"),  # 0 none, 1 not yet reported, 2 reported
         ("born_inside", "u1"),
         ("inside", "u1"),  # observed inside in this frame
@@ -27,7 +26,6 @@ RECORD = np.dtype(
         ("kind", "<i4"),
         ("slot", "<i4"),
         ("zone", "<i4"),
-        ("rule", "<i4"),
         ("ordinal", "<i8"),
         ("born_us", "<i8"),
         ("enter_us", "<i8"),
@@ -37,7 +35,7 @@ RECORD = np.dtype(
     ],
     align=True,
 )
-ENTER, EXIT, REACHED = 0, 1, 2
+ENTER, EXIT = 0, 1
 
 _CONFIRMED, _ENDED = 2, 3  # operators.tracking.table; capabilities do not import each other
 
@@ -76,9 +74,9 @@ def is_near(points: Any, start: int, stop: int, x: Any, y: Any, scale: Any, band
 
 
 @kernel
-def _record(out: Any, n: int, kind: int, slot: int, zone: int, rule: int, t: Any, v: Any, at_us: int) -> int:
+def _record(out: Any, n: int, kind: int, slot: int, zone: int, t: Any, v: Any, at_us: int) -> int:
     r = out[n]
-    r.kind, r.slot, r.zone, r.rule = kind, slot, zone, rule
+    r.kind, r.slot, r.zone = kind, slot, zone
     r.ordinal, r.born_us, r.enter_us, r.at_us = t.ordinal, t.born_us, v.enter_us, at_us
     r.label, r.born_inside = v.label, v.born_inside
     return n + 1
@@ -87,7 +85,7 @@ def _record(out: Any, n: int, kind: int, slot: int, zone: int, rule: int, t: Any
 @kernel
 def step(
     tracks: Any, slots: int, visits: Any, points: Any, starts: Any, anchors: Any, on_ground: Any, bands: Any, gap_us: Any,
-    min_inside_us: Any, wanted: Any, rule_zone: Any, rule_us: Any, aspect: Any, now_us: int, inside_count: Any, out: Any,
+    min_inside_us: Any, wanted: Any, aspect: Any, now_us: int, out: Any,
 ) -> int:  # fmt: skip
     """Advance every visit by one frame and write what happened to `out` (RECORD); return the number of records.
 
@@ -100,10 +98,8 @@ def step(
         bands: float64 Z: who is inside stays so to this distance outside; frame heights or metres.
         gap_us, min_inside_us: int64 Z.
         wanted: bool Z×256, by label.
-        rule_zone, rule_us: int64 R: dwell thresholds and the zone of each (at most 64).
         aspect: frame width / height.
-        inside_count: int64 Z, set to the number of confirmed objects observed inside in this frame.
-        out: room for at least slots × (2 Z + R) records.
+        out: room for at least slots × 2 Z records.
 
     A visit is dated by observations: it begins with the first inside and ends with the last; an object unseen or
     outside for no longer than the zone's gap is still on its visit. An unconfirmed object's is kept, not reported.
@@ -111,7 +107,6 @@ def step(
     """
     n = 0
     zones = visits.shape[1]
-    inside_count[:] = 0
     for i in range(slots):
         t = tracks[i]
         if t.status == 0:
@@ -120,11 +115,11 @@ def step(
         for zone in range(zones):
             v = visits[i, zone]
             if new_born:  # whatever the slot's last owner left, so that live and restored tables stay equal
-                v.enter_us, v.inside_us, v.reached, v.open, v.born_inside, v.label, v.held = 0, 0, 0, 0, 0, 0, 0
+                v.enter_us, v.inside_us, v.open, v.born_inside, v.label, v.held = 0, 0, 0, 0, 0, 0
             v.inside = 0
             if v.open and (t.status == _ENDED or now_us - v.inside_us > gap_us[zone]):
                 if v.open == 2:
-                    n = _record(out, n, EXIT, i, zone, -1, t, v, v.inside_us)
+                    n = _record(out, n, EXIT, i, zone, t, v, v.inside_us)
                 v.open = 0
             if not t.seen or t.status == _ENDED or not (wanted[zone, t.label] or v.open == 2):
                 continue
@@ -145,18 +140,9 @@ def step(
             v.inside, v.held = 1, 1
             v.inside_us = now_us
             if not v.open:
-                v.open, v.reached, v.enter_us = 1, 0, now_us
+                v.open, v.enter_us = 1, now_us
                 v.born_inside = 1 if new_born else 0
-            if t.status != _CONFIRMED:
-                continue
-            if v.open == 1 and now_us - v.enter_us >= min_inside_us[zone]:
+            if t.status == _CONFIRMED and v.open == 1 and now_us - v.enter_us >= min_inside_us[zone]:
                 v.open, v.label = 2, t.label
-                n = _record(out, n, ENTER, i, zone, -1, t, v, v.enter_us)
-            if v.open == 2:
-                inside_count[zone] += 1
-                for rule in range(rule_zone.shape[0]):
-                    bit = np.uint64(1) << np.uint64(rule)
-                    if rule_zone[rule] == zone and not v.reached & bit and now_us - v.enter_us >= rule_us[rule]:
-                        v.reached |= bit
-                        n = _record(out, n, REACHED, i, zone, rule, t, v, now_us)
+                n = _record(out, n, ENTER, i, zone, t, v, v.enter_us)
     return n

@@ -63,7 +63,9 @@ def replay_parser() -> argparse.ArgumentParser:
     text.add_argument("--start", metavar="TIME", help="capture time of the first frame (default: 2020-01-01T00:00Z)")
     job = made.add_argument_group("topics")
     job.add_argument("--in-process", action="store_true", help="read the topic and replay here, not as a job on Flink")
-    job.add_argument("--parallelism", type=int, metavar="N", help="of the job (default: the cluster's)")
+    job.add_argument(
+        "--parallelism", type=int, metavar="N", help="slots that the job spreads cameras over (default: 1)"
+    )
     job.add_argument("--job-kafka-properties", type=Path, metavar="FILE",
                      help="name=value lines for the job's Kafka client, which is Java's")  # fmt: skip
     _add_kafka(job)

@@ -20,7 +20,7 @@ from sightflow.errors import CheckFailed
 from sightflow.progress import Progress
 from sightflow.replay import comparison, here, job, page, table, topic
 from sightflow.replay.arguments import replay_parser
-from sightflow.replay.outputs import NEW, OLD, PAGE, SUMMARY, Outputs, place, working
+from sightflow.replay.outputs import NEW, OLD, PAGE, SUMMARY, Outputs, final_files, place, working
 from sightflow.replay.record import properties_of
 from sightflow.replay.records import (
     Keyed,
@@ -29,12 +29,12 @@ from sightflow.replay.records import (
     bodies_of,
     chosen,
     format_of,
+    nothing_there,
     of_messages,
     of_recorded,
     of_text,
-    peeked,
 )
-from sightflow.replay.times import us_of
+from sightflow.replay.times import shown, us_of
 from sightflow.stack import Stack
 from sightflow.track import jsonl_file
 from sightflow.track.arguments import fps_of, label_of, size_of
@@ -68,9 +68,12 @@ def main(argv: Sequence[str]) -> int:
         sides = _sides(plan, a)
         outputs = Outputs(folder, [side.name for side in sides])
         if plan.topic is not None and not a.in_process:
-            count, took_s = _on_flink(plan, plan.topic, sides, outputs, a, progress)
+            took_s = _on_flink(plan, plan.topic, sides, outputs, a, progress)
         else:
-            count, took_s = _here(plan, sides, outputs, a, progress)
+            took_s = _here(plan, sides, outputs, a, progress)
+        count = outputs.record_count
+        if not count:
+            raise nothing_there(plan.inputs[0])
         with progress.step("sort and compare"):
             files = outputs.finish()
             (folder / "rules").mkdir()
@@ -84,6 +87,8 @@ def main(argv: Sequence[str]) -> int:
     if plan.tally.counts:
         print(f"  {plan.tally.text()}", file=sys.stderr)
     print(f"{count:,} frames in {took_s:.2f} s ({count / max(took_s, 1e-9):,.0f} frames/s)", file=sys.stderr)
+    if found.first_us:
+        print(f"what came out is from {shown(found.first_us)} to {shown(found.last_us)}", file=sys.stderr)
     if a.out:
         print(f"look at {a.out / PAGE}; files: docs/replay.md", file=sys.stderr)
     return 0
@@ -102,6 +107,8 @@ def _summary(found: comparison.Comparison, facts: page.Facts) -> dict[str, objec
 
 
 def _plan(a: argparse.Namespace) -> Plan:
+    if a.parallelism is not None and a.parallelism < 1:
+        raise CheckFailed(f"--parallelism: expected at least 1, got {a.parallelism}")
     named = [text for text in a.input if topic.is_topic(text)]
     if named and len(a.input) > 1:
         raise CheckFailed("--input: expected one topic, or files", "record the topic first: sightflow record --help")
@@ -122,6 +129,8 @@ def _plan(a: argparse.Namespace) -> Plan:
         raise CheckFailed("--in-process and --parallelism are for topics: files are always replayed in this process")
     paths = [Path(text) for text in a.input]
     formats = [format_of(path, a.format) for path in paths]
+    if a.out:
+        _refuse_to_write_over(a.out, [*paths, *a.settings, *a.compare])
     if any(form in ("mot", "jsonl") for form in formats):
         if len(paths) > 1:
             raise CheckFailed(
@@ -132,6 +141,13 @@ def _plan(a: argparse.Namespace) -> Plan:
     _refuse_text_options(a, "messages")
     span = topic.span_of(a.since, a.until)
     return Plan(a.input, None, paths, formats, None, span, frozenset(a.camera), new, old, [])
+
+
+def _refuse_to_write_over(out: Path, read: Sequence[Path]) -> None:
+    taken = {path.resolve() for path in (out, *final_files(out, (NEW, OLD)).values(), out / SUMMARY, out / PAGE)}
+    for path in read:
+        if path.resolve() in taken:
+            raise CheckFailed(f"--out {out}: {path} is read, and would be written over", "name another folder")
 
 
 def _refuse_text_options(a: argparse.Namespace, what: str) -> None:
@@ -208,11 +224,9 @@ def _records(plan: Plan, a: argparse.Namespace) -> Iterator[Keyed]:
     return of_messages(bodies_of(plan.files, plan.formats))
 
 
-def _here(
-    plan: Plan, sides: list[Side], outputs: Outputs, a: argparse.Namespace, progress: Progress
-) -> tuple[int, float]:
-    """Replay in this process; return how many records there were, and the seconds they took."""
-    records = peeked(chosen(_records(plan, a), plan.span, plan.cameras), plan.inputs[0])
+def _here(plan: Plan, sides: list[Side], outputs: Outputs, a: argparse.Namespace, progress: Progress) -> float:
+    """Replay in this process; return the seconds that it took."""
+    records = chosen(_records(plan, a), plan.span, plan.cameras)
     with progress.step("load the camera stage"):  # compiles its kernels where that has not been done yet
         stage = ReplayStage(sides)
         stage.open()
@@ -222,17 +236,17 @@ def _here(
         progress.detail(STEP, f"{count:,} frames, {count / (time.perf_counter() - begun_s):,.0f} frames/s")
 
     with progress.step(STEP):
-        return here.run(stage, records, outputs.add, show), time.perf_counter() - begun_s
+        here.run(stage, records, outputs.add, show)
+    return time.perf_counter() - begun_s
 
 
 def _on_flink(
     plan: Plan, wanted: topic.TopicSpan, sides: list[Side], outputs: Outputs, a: argparse.Namespace, progress: Progress
-) -> tuple[int, float]:
+) -> float:
     """Replay on Flink; return the same."""
     bootstrap = properties_of(a, wanted.bootstrap)["bootstrap.servers"]
     asked = job.Job(
         wanted, bootstrap, tuple(a.settings or a.submitted), tuple(a.compare), sides[0], plan.cameras,
-        a.job_kafka_properties, a.parallelism,
+        a.job_kafka_properties, a.parallelism or 1,
     )  # fmt: skip
-    begun_s = time.perf_counter()
-    return job.run(Stack(a.run_dir), asked, outputs, progress), time.perf_counter() - begun_s
+    return job.run(Stack(a.run_dir), asked, outputs, progress)

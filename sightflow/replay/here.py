@@ -14,8 +14,8 @@ SHOW_EACH = 256
 
 def run(
     stage: ReplayStage, records: Iterable[Keyed], add: Callable[[str, bytes], None], show: Callable[[int], None]
-) -> int:
-    """Take every record, then the end of the input; return how many records there were.
+) -> None:
+    """Take every record, then the end of the input.
 
     Args:
         stage: opened.
@@ -23,22 +23,19 @@ def run(
         show: is told now and then how many records have been taken.
     """
     cameras: dict[str, KeyLogic] = {}
-    count = 0
 
     def write(out: list[Output]) -> None:
         for o in out:
             add(o.topic, o.value)
 
-    for key, record in records:
+    for count, (key, record) in enumerate(records, 1):
         logic = cameras.get(key)
         if logic is None:
             logic = stage.logic(key)
             if logic.snapshot() is not None:  # keys that anybody can make up must not pile up here
                 cameras[key] = logic
         write(logic.on_record(record))
-        count += 1
         if count % SHOW_EACH == 0:
             show(count)
     for logic in cameras.values():
         write(logic.on_silence())
-    return count

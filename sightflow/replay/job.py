@@ -39,11 +39,11 @@ class Job:
     side: Side
     cameras: frozenset[str]
     kafka_properties: Path | None
-    parallelism: int | None
+    parallelism: int
 
 
-def run(stack: Stack, asked: Job, outputs: Outputs, progress: Progress) -> int:
-    """Run the job to its end; return how many records it has taken.
+def run(stack: Stack, asked: Job, outputs: Outputs, progress: Progress) -> float:
+    """Run the job to its end; return the seconds that it ran.
 
     Raises:
         StackNotRunning, CheckFailed: no Flink, or no slot of it, is free for the job.
@@ -54,10 +54,11 @@ def run(stack: Stack, asked: Job, outputs: Outputs, progress: Progress) -> int:
             f"no stack runs in {stack.run_dir}, and a topic is replayed by a job on its Flink",
             "start it: sightflow up; or replay in this process: --in-process",
         )
-    if not stack.flink.overview()["slots-available"]:
+    free = int(stack.flink.overview()["slots-available"])
+    if free < asked.parallelism:
         raise CheckFailed(
-            "no slot of Flink is free: other jobs take them all",
-            "add a TaskManager: sightflow up --taskmanagers N; or replay in this process: --in-process",
+            f"--parallelism: expected {asked.parallelism} free slots of Flink, found {free}: other jobs take the rest",
+            "add TaskManagers: sightflow up --taskmanagers N; or replay in this process: --in-process",
         )
     lines = (outputs.folder / "lines").absolute()
     job_id = stack.submit(
@@ -65,14 +66,15 @@ def run(stack: Stack, asked: Job, outputs: Outputs, progress: Progress) -> int:
         flink_args=["-Drestart-strategy.type=fixed-delay", "-Drestart-strategy.fixed-delay.attempts=5"], progress=progress,
     )  # fmt: skip
     try:
-        count = _await_end(stack, job_id, progress)
+        _await_end(stack, job_id, progress)
+        took_s = float(stack.flink.job(job_id)["duration"]) / 1000
     except BaseException:
         if stack.is_up() and stack.job_state(job_id) not in ("FINISHED", "CANCELED", "FAILED"):
             stack.cancel(job_id)
         raise
     for file, line in _lines(lines):
         outputs.add(file, line)
-    return count
+    return took_s
 
 
 def _arguments(asked: Job, folder: Path, lines: Path) -> list[str]:
@@ -92,7 +94,7 @@ def _arguments(asked: Job, folder: Path, lines: Path) -> list[str]:
     return words
 
 
-def _await_end(stack: Stack, job_id: str, progress: Progress) -> int:
+def _await_end(stack: Stack, job_id: str, progress: Progress) -> None:
     """Wait until the job has finished, and show how it gets on."""
     step = f"job {job_id}"
     begun_s = time.monotonic()
@@ -105,11 +107,10 @@ def _await_end(stack: Stack, job_id: str, progress: Progress) -> int:
             rate_hz = count / max(time.monotonic() - begun_s, 1e-3)
             progress.detail(step, f"{count:,} frames, {rate_hz:,.0f} frames/s")
             time.sleep(_POLL_S)
-    return _taken(stack, job_id)
 
 
 def _taken(stack: Stack, job_id: str) -> int:
-    """Return how many records have come to the stage; Flink keeps the figure when the job has finished."""
+    """Return how many records have come to the stage since the job was last started."""
     vertices = stack.flink.job(job_id)["vertices"]
     return sum(v["metrics"]["read-records"] for v in vertices if OPERATOR in v["name"])
 

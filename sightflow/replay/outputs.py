@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from operators.stages.replay_stage import FILES
+from operators.stages.replay_stage import FILES, RECORDS
 from sightflow.errors import SightflowError
 from sightflow.replay.sorting import SortedLines
 
@@ -92,10 +92,14 @@ class Outputs:
                 runs.mkdir(parents=True)
                 self._sorted[f"{side}/{name}"] = SortedLines(_KEYS[name], runs)
         self.folder = folder
+        self.record_count = 0
 
     def add(self, file: str, line: bytes) -> None:
-        """Take a line of `side/name`."""
-        self._sorted[file].add(line)
+        """Take a line of `side/name`, or one that counts records."""
+        if file == RECORDS:
+            self.record_count += int(line)
+        else:
+            self._sorted[file].add(line)
 
     def finish(self) -> dict[str, Path]:
         """Write every file; return their places by `side/name`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,9 +150,6 @@ def chosen(records: Iterable[Keyed], span: Span, cameras: frozenset[str]) -> Ite
     return ((key, record) for key, record in records if span.has(record.time_ms) and (not cameras or key in cameras))
 
 
-def peeked(records: Iterator[Keyed], what: str) -> Iterator[Keyed]:
-    """Return the same records. Raises SightflowError where there are none."""
-    first = next(records, None)
-    if first is None:
-        raise SightflowError(f"{what}: no records to replay", "is the span of time right (UTC)? is the camera's id?")
-    return itertools.chain([first], records)
+def nothing_there(what: str) -> SightflowError:
+    """Return what is said to an input without records."""
+    return SightflowError(f"{what}: no records to replay", "is the span of time right (UTC)? is the camera's id?")

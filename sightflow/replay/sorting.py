@@ -10,7 +10,7 @@ from typing import Any
 
 MAX_HELD_BYTES = 32 << 20
 MAX_RUNS = 64
-_OVERHEAD_BYTES = 200  # of a line and its key in memory, beside the text itself
+_OVERHEAD_BYTES = 800  # of a line and its key in memory, beside the text itself
 _CHUNK = 1 << 16
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
-from schemas.settings import Camera, Tripwire
+from schemas.settings import Camera, HeatMap, Tripwire
 from sightflow.report.moments import Box, Moment
 from sightflow.report.outcome import SOURCE_LOST, Incident, Occupancy
 
@@ -58,6 +58,46 @@ def trail_map(trails: Sequence[tuple[int, list[XY]]], moment: Moment, camera: Ca
     return _svg(w, h, alt, "".join(inner), "shot")
 
 
+def heat_picture(
+    grid: HeatMap, cells: Sequence[tuple[int, int, float]], moment: Moment, camera: Camera, jpeg: bytes | None, alt: str
+) -> str:  # fmt: skip
+    """Draw (row, column, object-seconds) over a frame, or, for a grid on the ground, as a plan seen from above, y upwards."""
+    on_ground = grid.plane == "ground"
+    if on_ground:
+        wide_m, high_m = grid.to_m[0] - grid.from_m[0], grid.to_m[1] - grid.from_m[1]
+        w, h = 768, round(768 * high_m / wide_m)
+    else:
+        w, h = moment.width_px, moment.height_px
+    size = max(w, h) / 768
+    most_s = max((seconds for _, _, seconds in cells), default=0.0) or 1.0
+    inner = [_backdrop(None if on_ground else jpeg, w, h)]
+    across, down = w / grid.columns, h / grid.rows
+    for row, column, seconds in cells:
+        share = math.sqrt(seconds / most_s)  # by area, so to speak: faint places stay to be seen
+        top = h - (row + 1) * down if on_ground else row * down
+        inner.append(
+            f'<rect x="{column * across:.1f}" y="{top:.1f}" width="{across:.1f}" height="{down:.1f}"'
+            f' fill="{_heat(share)}" fill-opacity="{0.35 + 0.5 * share:.2f}"><title>{seconds:.1f} s</title></rect>'
+        )
+    if on_ground:
+        far = f"{grid.to_m[0]:g}, {grid.to_m[1]:g} m"
+        inner.append(_tag(6 * size, h - 8 * size, f"{grid.from_m[0]:g}, {grid.from_m[1]:g} m", _ZONE, size, "start"))
+        inner.append(_tag(w - 6 * size, 18 * size, far, _ZONE, size, "end"))
+    else:
+        inner.append(_shapes(moment, camera, w, h, size))
+    return _svg(w, h, alt, "".join(inner), "shot")
+
+
+_HEAT = ((59, 15, 112), (183, 55, 121), (252, 137, 97), (252, 253, 191))
+
+
+def _heat(share: float) -> str:
+    at = min(max(share, 0.0), 1.0) * (len(_HEAT) - 1)
+    i = min(int(at), len(_HEAT) - 2)
+    mixed = (round(a + (b - a) * (at - i)) for a, b in zip(_HEAT[i], _HEAT[i + 1], strict=True))
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
 def _svg(w: float, h: float, alt: str, inner: str, kind: str) -> str:
     label = escape(alt, quote=True)
     return f'<svg class="{kind}" viewBox="0 0 {w:g} {h:g}" role="img" aria-label="{label}"><title>{label}</title>{inner}</svg>'
@@ -72,7 +112,7 @@ def _backdrop(jpeg: bytes | None, w: int, h: int) -> str:
 
 def _shapes(moment: Moment, camera: Camera, w: int, h: int, size: float) -> str:
     parts = []
-    for zone in camera.zones:
+    for zone in (z for z in camera.zones if z.plane == "image"):
         points = [(x * w, y * h) for x, y in zone.polygon]
         parts.append(
             f'<polygon points="{_points(points)}" fill="{_ZONE}" fill-opacity=".10" stroke="{_ZONE}"'
@@ -81,7 +121,7 @@ def _shapes(moment: Moment, camera: Camera, w: int, h: int, size: float) -> str:
         x, y = max(points, key=lambda p: (p[1], p[0]))
         text = f"{zone.id}: {moment.inside[zone.id]} inside" if zone.id in moment.inside else zone.id
         parts.append(_tag(x, y + 20 * size, text, _ZONE, size, "middle"))
-    parts += [_tripwire(wire, moment, w, h, size) for wire in camera.tripwires]
+    parts += [_tripwire(wire, moment, w, h, size) for wire in camera.tripwires if wire.plane == "image"]
     return "".join(parts)
 
 

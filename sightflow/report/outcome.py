@@ -77,6 +77,16 @@ class Occupancy(Struct, frozen=True):
     max_count: int
 
 
+class Flow(Struct, frozen=True):
+    """Objects of one class that went from one zone to another, and how long they were on the way."""
+
+    from_zone: str
+    to_zone: str
+    label: str
+    count: int
+    mean_s: float
+
+
 class Incident(Struct, frozen=True, kw_only=True):
     """One alert with all its transitions folded."""
 
@@ -131,6 +141,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     crossings: tuple[Crossings, ...]
     visits: tuple[Visits, ...]
     occupancy: tuple[Occupancy, ...]
+    flows: tuple[Flow, ...]
+    heat: tuple[tuple[int, int, float], ...]  # (row, column, object-seconds): cells with any, in order
     incidents: tuple[Incident, ...]
     windows: tuple[Window, ...]
     window_s: float
@@ -177,6 +189,8 @@ def summarise(
         crossings=sum_crossings(camera, points.tripwire_windows),
         visits=sum_visits(points.visits),
         occupancy=tuple(occupancy(zone.id, events, since_us, until_us) for zone in camera.zones),
+        flows=sum_flows(points.flow_windows),
+        heat=sum_heat(points.heat_cells),
         incidents=fold_alerts(alerts),
         windows=list_windows(points, site.windows.length_s),
         window_s=site.windows.length_s,
@@ -399,6 +413,26 @@ def latency(spans_us: Iterable[int]) -> Latency:
 
 
 # --- windows, versions, problems -----------------------------------------------------------------------------------
+
+
+def sum_flows(rows: list[Row]) -> tuple[Flow, ...]:
+    """Add up the flows of all windows, most frequent first."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    seconds: dict[tuple[str, str, str], float] = defaultdict(float)
+    for row in rows:
+        key = row["from"], row["to"], row["class"]
+        counts[key] += row["count"]
+        seconds[key] += row["transit_sum_s"]
+    ordered = sorted(counts, key=lambda key: (-counts[key], key))
+    return tuple(Flow(*key, counts[key], seconds[key] / counts[key]) for key in ordered)
+
+
+def sum_heat(rows: list[Row]) -> tuple[tuple[int, int, float], ...]:
+    """Add up the cells of all windows."""
+    cells: dict[tuple[int, int], float] = defaultdict(float)
+    for row in rows:
+        cells[int(row["row"]), int(row["column"])] += row["seconds"]
+    return tuple((row, column, seconds) for (row, column), seconds in sorted(cells.items()))
 
 
 def list_windows(points: Points, window_s: float) -> tuple[Window, ...]:

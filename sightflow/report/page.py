@@ -59,6 +59,8 @@ def _context(m: Material) -> dict[str, Any]:
         "occupancy_charts": _occupancy_charts(m),
         "crossings": _crossings(o),
         "visits": [_visit(v, m.camera) for v in o.visits],
+        "heat": _heat(m),
+        "flows": o.flows,
         "incidents": [_incident(i, o) for i in o.incidents],
         "pipeline": _pipeline(o),
         "windows": [_window(w, o.timezone) for w in o.windows],
@@ -126,6 +128,21 @@ def _map(m: Material) -> dict[str, Any]:
     alt = f"Map of the ways of {len(trails)} tracks over the whole span, on a blank frame"
     svg = drawing.trail_map(trails, last, m.camera, alt)
     return {"svg": Markup(svg), "time": "", "caption": f"All {len(trails)} ways"}
+
+
+def _heat(m: Material) -> dict[str, Any] | None:
+    grid, cells = m.camera.heat_map, m.outcome.heat
+    if grid is None or not cells or not m.tracks:
+        return None
+    cells = tuple(c for c in cells if c[0] < grid.rows and c[1] < grid.columns)  # of another grid before a change of settings
+    last = m.tracks[-1]
+    blank = Moment(last.capture_us, "", last.width_px, last.height_px, (), {}, {})
+    jpeg = next((s.jpeg for s in m.shots if s.jpeg is not None), None)
+    most_s = max((seconds for _, _, seconds in cells), default=0.0)
+    total_s = sum(seconds for _, _, seconds in cells)
+    alt = f"Heat map: {total_s:.0f} object-seconds in {len(cells)} of {grid.rows * grid.columns} cells, at most {most_s:.1f} in one"
+    svg = drawing.heat_picture(grid, cells, blank, m.camera, jpeg, alt)
+    return {"svg": Markup(svg), "most": most_s, "total": total_s, "on_ground": grid.plane == "ground"}
 
 
 def _sentence(text: str) -> str:

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 """One point: its tags and fields by name, and `at_us`."""
 
 _TIMEOUT_MS = 30_000
-_WINDOWS = ("camera_window", "object_window", "tripwire_window", "zone_window")
+_WINDOWS = ("camera_window", "flow_window", "heat_map", "object_window", "tripwire_window", "zone_window")
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Points:
     object_windows: list[Row] = field(default_factory=list)
     tripwire_windows: list[Row] = field(default_factory=list)
     zone_windows: list[Row] = field(default_factory=list)
+    flow_windows: list[Row] = field(default_factory=list)
+    heat_cells: list[Row] = field(default_factory=list)
     visits: list[Row] = field(default_factory=list)
     alerts: list[Row] = field(default_factory=list)
 
@@ -42,6 +44,8 @@ def query_points(target: InfluxTarget, camera: str, span: Span, window_s: float)
         object_windows=windows["object_window"],
         tripwire_windows=windows["tripwire_window"],
         zone_windows=windows["zone_window"],
+        flow_windows=windows["flow_window"],
+        heat_cells=windows["heat_map"],
         visits=query(target, flux(target.bucket, "visit", camera, span)),
         alerts=query(target, flux(target.bucket, "alert", camera, span)),
     )

@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 
-from schemas.settings import Camera, SiteSettings, Windows
+from schemas.settings import Camera, HeatMap, SiteSettings, Sliding, Windows
 from schemas.settings_file import parse_settings
 from schemas.wire import DetectionFrame
 from simulator.layout import SPARE_CAMERA, scene_camera, settings_yaml
@@ -47,10 +47,12 @@ class Sites:
 
 
 def _site(name: str, cameras: list[str], spare: bool) -> SiteSettings:
-    views = [msgspec.structs.replace(scene_camera(camera), silence_s=SILENCE_S) for camera in cameras]
+    heat_map = HeatMap(columns=16, rows=9)
+    views = [msgspec.structs.replace(scene_camera(c), silence_s=SILENCE_S, heat_map=heat_map) for c in cameras]
     if spare:
         views.append(Camera(id=SPARE_CAMERA, silence_s=SILENCE_S))
-    settings = SiteSettings(version=1, site=name, windows=Windows(length_s=10.0), cameras=tuple(views))
+    windows = Windows(length_s=10.0, sliding=(Sliding(length_s=30.0, step_s=10.0),))
+    settings = SiteSettings(version=1, site=name, windows=windows, cameras=tuple(views))
     return parse_settings(settings_yaml(settings).encode(), name)
 
 

@@ -23,7 +23,13 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def _points() -> list[Point]:
     places = {"zone": "p", "tripwire": "p", "object": "", "flow": "p q"}
-    spans = [Span(AT_US, (kind, place, "person"), 0, 0.5, 1, 1, {}, 1, 4.0, 4.0) for kind, place in places.items()]
+    spans = [
+        Span(
+            AT_US, (kind, place, "person"), level_mean=0.5, level_max=1, ended_count=1, dwell_sum_s=4.0, dwell_max_s=4.0,
+            dwell_s=(4.0,) * 4,
+        )
+        for kind, place in places.items()
+    ]  # fmt: skip
     visit = Visit(Zones.EXIT, 0, 0, -1, 7, AT_US, AT_US, AT_US + 4_000_000, 0, 0)
     alert = AlertTransition(
         id="a#open0", alert_id="a", transition="open", site="s", camera="c", rule="r", rule_version=1,

@@ -24,21 +24,30 @@ UNSEEN_S = 1.5  # an alert opens at a frame that shows its object: objects may b
 QUIET_S = 1.2  # frames come at least once a second
 MEAN_STEP = 2e-6  # means are rounded to 6 digits, after sums in another order
 
+WINDOW: dict[str, type] = {"revision": int, "complete": bool}
+ZONE: dict[str, type] = {
+    "enter_count": int, "born_inside_count": int, "exit_count": int, "occupancy_min": int, "occupancy_mean": float,
+    "occupancy_max": int, "occupancy": int, "visit_count": int, "dwell_sum_s": float, "dwell_max_s": float,
+    "dwell_p50_s": float, "dwell_p90_s": float, "dwell_p95_s": float, "dwell_p99_s": float, "speed_count": int,
+    "speed_mean_mps": float, "speed_max_mps": float, "speed_p50_mps": float, "speed_p85_mps": float, **WINDOW,
+}  # fmt: skip
+TRIPWIRE: dict[str, type] = {"left_count": int, "right_count": int, **WINDOW}
+OBJECT: dict[str, type] = {"seen_count": int, "present_min": int, "present_mean": float, "present_max": int, **WINDOW}
 FIELDS: dict[str, dict[str, type]] = {
     "camera_window": {
         "frame_count": int, "detection_count": int, "duplicate_count": int, "missing_count": int, "refused_count": int,
-        "untracked_count": int, "revision": int, "complete": bool,
+        "late_count": int, "refused_change_count": int, "untracked_count": int, **WINDOW,
     },
-    "zone_window": {
-        "enter_count": int, "born_inside_count": int, "exit_count": int, "occupancy_min": int, "occupancy_mean": float,
-        "occupancy_max": int, "occupancy": int, "visit_count": int, "dwell_sum_s": float, "dwell_max_s": float, "revision": int,
-        "complete": bool,
+    "zone_window": ZONE,
+    "zone_sliding": ZONE,
+    "tripwire_window": TRIPWIRE,
+    "tripwire_sliding": TRIPWIRE,
+    "object_window": OBJECT,
+    "object_sliding": OBJECT,
+    "flow_window": {
+        "count": int, "transit_sum_s": float, "transit_mean_s": float, "transit_max_s": float, **WINDOW,
     },
-    "tripwire_window": {"left_count": int, "right_count": int, "revision": int, "complete": bool},
-    "object_window": {
-        "seen_count": int, "present_min": int, "present_mean": float, "present_max": int, "revision": int,
-        "complete": bool,
-    },
+    "heat_map": {"row": int, "column": int, "seconds": float, **WINDOW},
     "visit": {"dwell_s": float, "born_inside": bool, "subject": str},
     "alert": {
         "alert_id": str, "zone": str, "subject": str, "class": str, "value": float, "start_us": int,
@@ -48,8 +57,13 @@ FIELDS: dict[str, dict[str, type]] = {
 TAGS = {
     "camera_window": {"site", "camera"},
     "zone_window": {"site", "camera", "class", "zone"},
+    "zone_sliding": {"site", "camera", "class", "zone", "window"},
     "tripwire_window": {"site", "camera", "class", "tripwire"},
+    "tripwire_sliding": {"site", "camera", "class", "tripwire", "window"},
     "object_window": {"site", "camera", "class"},
+    "object_sliding": {"site", "camera", "class", "window"},
+    "flow_window": {"site", "camera", "class", "from", "to"},
+    "heat_map": {"site", "camera"},
     "visit": {"site", "camera", "class", "zone"},
     "alert": {"site", "camera", "rule", "rule_type", "transition"},
 }
@@ -311,6 +325,41 @@ def test_only_the_windows_that_were_open_at_the_end_are_incomplete(undisturbed: 
         if key.measurement.endswith("_window"):
             assert fields["complete"] or key.at_ns // 1000 >= last_us, key
             assert fields["revision"] == 0
+
+
+def test_heat_maps_have_the_seconds_in_which_objects_were_seen(
+    undisturbed: Outcome, frames: list[DetectionFrame]
+) -> None:
+    """Each detection of this scene is an object; it stands for the time since the frame before."""
+    sent: dict[str, float] = defaultdict(float)
+    last_us: dict[str, int] = {}
+    for f in frames:
+        sent[f.camera] += len(f.classes) * min((f.capture_us - last_us.get(f.camera, f.capture_us)) * 1e-6, 1.0)
+        last_us[f.camera] = f.capture_us
+    found: dict[str, float] = defaultdict(float)
+    for key, fields in undisturbed.measured("heat_map").items():
+        assert key.at_ns % 1000 == fields["row"] * 16 + fields["column"]
+        found[key.tag("camera")] += fields["seconds"]
+    assert set(found) == set(sent)
+    for camera, seconds in sent.items():
+        assert found[camera] == pytest.approx(seconds, rel=0.05)
+
+
+def test_sliding_windows_sum_up_their_tumbling_ones(undisturbed: Outcome) -> None:
+    tumbling = undisturbed.measured("tripwire_window")
+    checked = 0
+    for key, fields in undisturbed.measured("tripwire_sliding").items():
+        names = ("site", "camera", "class", "tripwire")
+        inside = [
+            f
+            for k, f in tumbling.items()
+            if key.at_ns <= k.at_ns < key.at_ns + 30_000_000_000 and all(k.tag(n) == key.tag(n) for n in names)
+        ]
+        assert key.tag("window") == "30s"
+        assert fields["left_count"] == sum(f["left_count"] for f in inside)
+        assert fields["right_count"] == sum(f["right_count"] for f in inside)
+        checked += 1
+    assert checked > 50
 
 
 def pop(points: Points, start_us: int, *, label: str, **places: str) -> dict[str, object] | None:

@@ -20,6 +20,7 @@ CAPABILITIES = (
     "influx",
     "intake",
     "motion",
+    "pace",
     "settings",
     "tracking",
     "tripwires",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from operators.stages.camera_stage import CameraStage
-from operators.stages.replay_stage import ReplayStage, Side
+from operators.stages.replay_stage import RECORDS, ReplayStage, Side
 from operators.stages.stage import Input, Output
 from schemas import topics
 from schemas.ids import alert_id, alert_subject
@@ -440,7 +440,18 @@ def test_restored_at_any_record_both_sides_go_on_with_the_same_lines(frames: lis
     }
     assert lines(1) == whole
     assert lines(37) == whole
-    assert stage.logic("nobody").snapshot() is None
+    assert sum(int(o.value) for o in whole if o.topic == RECORDS) == len(mine)
+
+
+def test_of_keys_that_no_side_knows_nothing_is_kept_but_each_record_is_counted() -> None:
+    stage = ReplayStage([Side(NEW, (scene_settings(),)), Side(OLD, ())])
+    stage.open()
+    logic = stage.logic("nobody")
+    out = [o for place in range(3) for o in logic.on_record(Input(b"x", -1, place, 0))]
+    assert Counter(o.topic for o in out) == {RECORDS: 3, "new/dead-letters": 3, "old/dead-letters": 3}
+    assert logic.snapshot() is None
+    known = stage.logic("a-1")
+    assert known.snapshot() is not None, "one side knows it"
 
 
 # ---- files --------------------------------------------------------------------------------------------------------
@@ -606,6 +617,13 @@ def test_an_empty_comparison_is_a_page_too(tmp_path: Path) -> None:
         (["--input", "in.txt"], "needs --size, and --fps"),
         (["--input", "in.txt", "--fps", "10", "--size", "9x9", "--camera", "shed"], "one of gate, got shed"),
         (["--input", "empty"], "an empty folder"),
+        (["--input", "empty", "--out", "empty", "--overwrite"], "empty is read, and would be written over"),
+        (["--input", "in.wire", "--compare", "a/../yard.yaml", "--out", "."], "expected a new or empty folder"),
+        (
+            ["--input", "o/events.jsonl", "--out", "o", "--overwrite"],
+            "o/events.jsonl is read, and would be written over",
+        ),
+        (["--input", "topic:detections", "--parallelism", "0"], "--parallelism: expected at least 1"),
         (["--input", "kafka://host:1/a/b"], "expected kafka://HOST:PORT/TOPIC"),
         (["--input", "kafka:///detections"], "expected kafka://HOST:PORT/TOPIC"),
         (["--input", "topic:"], "expected kafka://HOST:PORT/TOPIC"),
@@ -623,6 +641,9 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(
     write(tmp_path / "in.wire", [encode(yard_frame(1))])
     (tmp_path / "in.what").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "events.jsonl").touch()
     (tmp_path / "in.txt").write_text("1,-1,1,1,1,1,1\n")
     (tmp_path / "bad.yaml").write_bytes(YARD.replace(b"[[0.3, 0.0], [0.7, 0.0], [0.7, 1.0], [0.3, 1.0]]", b"[[0, 0]]"))
     assert cli.main(["replay", *words, "--settings", "yard.yaml"]) == 1

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from schemas.ids import track_id
+from schemas.settings import HeatMap
 from schemas.settings_file import parse_settings
 from schemas.wire import AlertTransition, CameraHealth, DetectionFrame, Event, Health, TrackFrame
 from sightflow.demo_summary import sparkline
@@ -133,6 +134,13 @@ def points(label: str = "person") -> Points:
         ],
         visits=[tags | {"at_us": T0 + 4 * S, "zone": "hall", "dwell_s": 3.0, "born_inside": False}],
         alerts=[{"at_us": T0 + 3 * S}, {"at_us": T0 + 4 * S}],
+        flow_windows=[
+            {"from": "hall", "to": "side", "class": label, "count": n, "transit_sum_s": 2.0 * n, "at_us": T0} for n in (1, 2)
+        ],
+        heat_cells=[
+            {"row": 1, "column": 2, "seconds": 1.5, "at_us": T0}, {"row": 1, "column": 2, "seconds": 2.0, "at_us": T0},
+            {"row": 0, "column": 0, "seconds": 0.25, "at_us": T0},
+        ],
     )  # fmt: skip
 
 
@@ -311,3 +319,18 @@ def test_thresholds_carry_their_units() -> None:
 def test_the_outcome_is_plain_data() -> None:
     o = summarise(SITE, CAMERA, records(), points(), SPAN)
     assert msgspec.json.decode(msgspec.json.encode(o))["frames"]["track_count"] == 50
+
+
+@pytest.mark.parametrize("plane", ["image", "ground"])
+def test_cells_and_flows_of_all_windows_are_added_up_and_drawn(plane: str) -> None:
+    o = summarise(SITE, CAMERA, records(), points(), SPAN)
+    assert o.heat == ((0, 0, 0.25), (1, 2, 3.5))
+    assert [(f.from_zone, f.to_zone, f.count, f.mean_s) for f in o.flows] == [("hall", "side", 3, 2.0)]
+    grid = HeatMap(plane=plane, columns=4, rows=3, to_m=(8.0, 6.0))  # type: ignore[arg-type]
+    camera = msgspec.structs.replace(CAMERA, heat_map=grid)
+    found = records()
+    html = render(Material(o, camera, [e.message for e in found.events], [t.message for t in found.tracks]))
+    assert "3.5 s</title>" in html and "4 object-seconds in all" in html and "From zone to zone" in html
+    assert ("seen from above" in html) == (plane == "ground")
+    without = render(Material(o, CAMERA, [e.message for e in found.events], [t.message for t in found.tracks]))
+    assert "object-seconds" not in without

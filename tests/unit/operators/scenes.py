@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
-from schemas.settings import HeatMap, SiteSettings, Sliding
+from schemas.settings import Counter, CounterWire, HeatMap, SiteSettings, Sliding
 from schemas.wire import AlertTransition, DeadLetter, DetectionFrame, Event, Figures, Point, decode, encode
 from simulator.scenario import build_scene
 from simulator.scene import NOISY_DETECTOR, FrameClock, Scene
@@ -82,7 +82,16 @@ def noisy_scene(seed: int, duration_s: float = 15.0, fps: float = 10.0) -> Prepa
 
 def with_figures(site: SiteSettings) -> SiteSettings:
     """Return settings under which every kind of figure is made."""
-    cameras = tuple(msgspec.structs.replace(c, heat_map=HeatMap(columns=12, rows=9)) for c in site.cameras)
+    cameras = tuple(
+        msgspec.structs.replace(
+            c,
+            heat_map=HeatMap(columns=12, rows=9),
+            counters=(Counter(id="all", wires=tuple(CounterWire(tripwire=w.id) for w in c.tripwires), report_s=5.0),)
+            if c.tripwires
+            else (),
+        )
+        for c in site.cameras
+    )
     length_s = site.windows.length_s
     sliding = (Sliding(length_s=3 * length_s, step_s=length_s), Sliding(length_s=4 * length_s, step_s=2 * length_s))
     windows = msgspec.structs.replace(site.windows, sliding=sliding)

@@ -15,6 +15,7 @@ from operators.conditions import Conditions, Kept
 from operators.heat_map import HeatMap
 from operators.intake import Intake
 from operators.motion import Motion
+from operators.pace import Paces
 from operators.stages import camera_kernel, track_frame
 from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
 from operators.stages.camera_stage import CameraLogic
@@ -142,8 +143,8 @@ def test_packed_conditions_come_back() -> None:
     conditions = Conditions(rules, ["z"], ["w"], CAPACITY)
     tracker = Tracker(TrackerConfig(capacity=CAPACITY))
     memory = CameraMemory(
-        Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], [], CAPACITY), Tripwires([], CAPACITY), conditions,
-        HeatMap(None), 0,
+        Intake(), tracker, Motion(0.5, 0.25, CAPACITY), Zones([], CAPACITY), Tripwires([], CAPACITY), conditions,
+        Paces(0, False, CAPACITY), HeatMap(None), 0,
     )  # fmt: skip
     scratch = CameraScratch(CAPACITY)
     scratch.make_room(0, 0, 0, packed_room(CAPACITY, 0, 0, len(rules), 0))

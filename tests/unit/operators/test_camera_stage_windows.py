@@ -142,7 +142,7 @@ def walked() -> list[Output]:
 def test_every_point_of_a_measurement_has_the_same_tags_and_fields_of_the_same_types(walked: list[Output]) -> None:
     assert set(shapes(walked)) == {
         "camera_window", "zone_window", "tripwire_window", "object_window", "flow_window", "heat_map", "zone_sliding",
-        "tripwire_sliding", "object_sliding", "visit", "alert",
+        "tripwire_sliding", "object_sliding", "visit", "alert", "counter",
     }  # fmt: skip
 
 

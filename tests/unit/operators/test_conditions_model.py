@@ -158,7 +158,9 @@ def run(
     conditions, out = make(), []
     for n, moment in enumerate(moments):
         table, slots, *rest = tables(moment)
-        out += [(moment.at_us, held) for held in conditions.step(table, slots, *rest, ASPECT, moment.at_us)]
+        found = conditions.step(table, slots, *rest, ASPECT, moment.at_us)
+        assert len(found) <= conditions.room(slots)
+        out += [(moment.at_us, held) for held in found]
         if n in restarts:
             kept, conditions = conditions.snapshot(slots), make()
             conditions.restore(kept, conditions.names)

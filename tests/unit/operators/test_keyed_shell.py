@@ -49,6 +49,9 @@ class Value:
     def update(self, data: bytes) -> None:
         self.data, self.writes = data, self.writes + 1
 
+    def clear(self) -> None:
+        self.data = None
+
 
 class ArchivingLogic(Logic):
     """Counts records, and keeps every third count."""

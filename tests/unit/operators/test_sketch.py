@@ -21,7 +21,7 @@ RANKS = (0.0, 0.25, 0.5, 0.85, 0.9, 0.95, 0.99, 1.0)
 def sketched(numbers: list[int]) -> Sample:
     sample = Sample()
     for number in numbers:
-        sample.note(number, number)
+        sample.note(number)
     return sample
 
 

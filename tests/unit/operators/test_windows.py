@@ -26,7 +26,7 @@ SLIDING = ((30, 10), (40, 20), (60, 60))
 
 
 class Visit(NamedTuple):
-    """Somebody inside from `a` to `b`, walking at `speed` on average and `2 * speed` at most."""
+    """Somebody inside from `a` to `b`, walking at `speed`."""
 
     a: int
     b: int
@@ -94,7 +94,7 @@ def run(h: History, restarts: set[int] = frozenset(), losses: set[int] = frozens
                 windows.change(KEY, v.b, -1)
                 windows.count(KEY, v.b, 2)
                 windows.dwell(KEY, v.b, v.b - v.a)
-                windows.speed(KEY, v.b, v.speed, 2 * v.speed)
+                windows.speed(KEY, v.b, v.speed)
                 windows.dwell(FLOW, v.b, v.b - v.a)
         windows.tally(now)[0] += 1
         out.framed.add(now - now % LENGTH)
@@ -133,7 +133,7 @@ def expected(h: History, start: int, length: int) -> dict[str, object]:
         "dwell_sum_s": pytest.approx(sum(v.b - v.a for v in ended) * 1e-6),
         "dwell_max_s": pytest.approx(max((v.b - v.a for v in ended), default=0) * 1e-6),
         "speed_mean_mps": pytest.approx(sum(v.speed for v in ended) / max(1, len(ended))),
-        "speed_max_mps": pytest.approx(max((2 * v.speed for v in ended), default=0.0)),
+        "speed_max_mps": pytest.approx(max((v.speed for v in ended), default=0.0)),
         "dwell_s": _near([(v.b - v.a) * 1e-6 for v in ended], DWELL_RANKS),
         "speed_mps": _near([v.speed for v in ended], SPEED_RANKS),
     }  # fmt: skip
