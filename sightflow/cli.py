@@ -43,6 +43,7 @@ COMMANDS = {
         "sightflow.replay.command", "what if: recorded detections under other settings, and what would differ"
     ),
     "record": Command("sightflow.replay.record", "write a span of the topic of detections to a file"),
+    "alerts": Command("sightflow.alerts.command", "acknowledge an alert, mute rules for a time, while a job runs"),
     "report": Command("sightflow.report.command", "one HTML page of what came out"),
     "track": Command("sightflow.track.command", "run the camera stage's tracker over a file of detections"),
     "evaluate": Command(

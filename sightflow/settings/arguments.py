@@ -61,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _part(parts: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     made = parts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    add_kafka(made)
+    return made
+
+
+def add_kafka(made: argparse.ArgumentParser) -> None:
+    """Add the arguments that `kafka` reads."""
     made.add_argument(
         "--run-dir", type=Path, default=Local.find().run, help="folder of the local stack (default: .local/run)"
     )
@@ -68,7 +74,6 @@ def _part(parts: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
     made.add_argument(
         "--kafka-properties", type=Path, metavar="FILE", help="name=value lines for librdkafka (TLS, SASL)"
     )
-    return made
 
 
 def _add_site(made: argparse.ArgumentParser) -> None:
@@ -92,8 +97,8 @@ def _add_change(made: argparse.ArgumentParser) -> None:
     )
 
 
-def from_us(text: str | None, timezone: str, now_us: int) -> int:
-    """Return the event time from which a change holds, µs.
+def from_us(text: str | None, timezone: str, now_us: int, option: str = "--from") -> int:
+    """Return the event time from which a change holds, µs; `option`: what named it.
 
     Raises:
         CheckFailed: it is no time, or one that no frame can have.
@@ -104,13 +109,13 @@ def from_us(text: str | None, timezone: str, now_us: int) -> int:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise CheckFailed(
-            f"--from: expected a time such as 2026-05-01T08:00 or 2026-05-01T06:00:00Z, got {text!r}"
+            f"{option}: expected a time such as 2026-05-01T08:00 or 2026-05-01T06:00:00Z, got {text!r}"
         ) from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=ZoneInfo(timezone))
     at_us = round(found.timestamp() * 1e6)
     if not EARLIEST_US <= at_us <= LATEST_US:
-        raise CheckFailed(f"--from: expected a year from 2000 to 2099, got {text!r}")
+        raise CheckFailed(f"{option}: expected a year from 2000 to 2099, got {text!r}")
     return at_us
 
 

@@ -70,8 +70,9 @@ def _wait(
     answers, total = Answers(), len(settings.cameras)
     deadline_s = time.monotonic() + wait_s
     step = "wait for a job to take it, and for each camera's next frame"
+    ours = (message.site, message.version, message.fingerprint)
     with progress.step(step):
-        for ack in topics.answers(message, since):
+        for ack in topics.answers(lambda ack: (ack.site, ack.version, ack.fingerprint) == ours, since):
             if ack is not None:
                 answers.take(ack)
             progress.detail(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas import topics
+from schemas.alert_orders import AnyOrder, is_order, order_key
 from schemas.fields import SettingsError
 from schemas.live_settings import MAX_VERSIONS, SettingsAck, SettingsMessage, decode_version, site_of, version_key
 from schemas.settings import SiteSettings
@@ -130,24 +131,47 @@ class SettingsTopics:
                 on_delivery=lambda error, _: failed.append(str(error)) if error is not None else None,
             )  # fmt: skip
         except KafkaException as error:
-            raise SightflowError(f"the version was not sent: {error}") from error
+            raise SightflowError(f"nothing was sent: {error}") from error
         left = producer.flush(QUIET_S + 5.0)
         if left or failed:
             why = failed[0] if failed else f"no answer within {QUIET_S:.0f} s"
-            raise SightflowError(f"Kafka did not take the version: {why}", "does the topic exist? see docs/wire.md")
+            raise SightflowError(f"Kafka did not take it: {why}", "does the topic exist? see docs/wire.md")
 
-    def answers(self, message: SettingsMessage, since: list[TopicPartition]) -> Iterator[SettingsAck | None]:
-        """Yield each acknowledgement of a version from `since` on as it comes, and None while none does. Never ends."""
+    def order_keys(self, site: str) -> list[str]:
+        """Return the keys of the orders about a site's alerts that the topic holds, those that begin first first.
+
+        Raises:
+            SightflowError: Kafka does not answer.
+        """
+        kept: dict[str, int] = {}
+        for key, value in self._read(topics.SETTINGS):
+            if value is None:
+                kept.pop(key, None)
+            elif key.startswith(f"{site}/") and is_order(key) and key.rpartition("/")[2].isdigit():
+                kept[key] = int(key.rpartition("/")[2])
+        return sorted(kept, key=lambda key: (kept[key], key))
+
+    def send_order(self, order: AnyOrder, forget: list[str]) -> None:
+        """Write an order, and take the places of those that are too old to be kept, by their keys.
+
+        Raises:
+            SightflowError: Kafka does not take it.
+        """
+        self._produce(order_key(order), encode(order), order.sent_us // 1000)
+        for key in forget:
+            self._produce(key, None, order.sent_us // 1000)
+
+    def answers(
+        self, is_ours: Callable[[SettingsAck], bool], since: list[TopicPartition]
+    ) -> Iterator[SettingsAck | None]:
+        """Yield each of our acknowledgements from `since` on as it comes, and None while none does. Never ends."""
         consumer = Consumer(self._consumer_properties())
         try:
             consumer.assign(since)
             while True:
                 m = consumer.poll(0.2)
                 ack = _ack(m.value()) if m is not None and m.error() is None else None
-                ours = ack is not None and (ack.site, ack.version, ack.fingerprint) == (
-                    message.site, message.version, message.fingerprint,
-                )  # fmt: skip
-                yield ack if ours else None
+                yield ack if ack is not None and is_ours(ack) else None
         finally:
             consumer.close()
 
