@@ -14,8 +14,8 @@ from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
 # What they tally per camera.
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES, UNTRACKED = range(8)
-TALLIES = 8
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES, UNTRACKED, REFUSED_ALERTS = range(9)
+TALLIES = 9
 
 Fields = dict[str, bool | int | float | str]
 
@@ -39,6 +39,7 @@ def window_points(site: str, camera: str, report: Report, columns: int) -> list[
         "late_count": t[LATE],
         "refused_change_count": t[REFUSED_CHANGES],
         "untracked_count": t[UNTRACKED],
+        "refused_alert_count": t[REFUSED_ALERTS],
     }
     tags = {"camera": camera, "site": site}
     points = [Point("camera_window", tags, at_ns, frames | stamp)]
@@ -148,16 +149,27 @@ def visit_point(site: str, camera: str, zone: str, label: str, subject: str, vis
 def alert_point(t: AlertTransition) -> Point:
     """Return the point of one alert transition; alerts of several subjects at one time are set apart by ns."""
     tags = {"camera": t.camera, "rule": t.rule, "rule_type": t.rule_type, "site": t.site, "transition": t.transition}
-    subject = t.subjects[0] if len(t.subjects) == 1 else ""
-    ordinal = int(subject.rsplit("/", 1)[-1]) if subject else 0
+    is_pair = "+" in t.alert_id.rsplit("/", 2)[-2]
+    named = t.subjects if is_pair or len(t.subjects) == 1 else ()
+    number = 0
+    for subject in named:
+        number = 31 * number + int(subject.rsplit("/", 1)[-1])
     fields: Fields = {
         "alert_id": t.alert_id,
         "zone": t.zone,
-        "subject": subject,
+        "subject": " ".join(named),
         "class": t.label,
         "value": t.value,
         "start_us": t.start_us,
         "rule_version": t.rule_version,
         "reason": t.reason,
+        "severity": t.severity,
+        "cause": t.cause,
+        "incident": t.incident,
+        "tripwire": t.tripwire,
+        "subject_count": t.subject_count,
+        "acknowledged_by": t.acknowledged_by,
+        "muted": t.muted,
+        "off_hours": t.off_hours,
     }
-    return Point("alert", tags, t.at_us * 1000 + ordinal % 1000, fields)
+    return Point("alert", tags, t.at_us * 1000 + number % 1000, fields)

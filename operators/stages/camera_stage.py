@@ -256,7 +256,7 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0, 0)  # duplicates, missing frames and refused changes that windows have counted …
+        self._counted = (0, 0, 0, 0)  # duplicates, missing frames, refused changes and alerts that windows have counted …
         self._counted_births = 0  # … and births that the tracker had no room for
         self._declare(camera)
 
@@ -464,8 +464,9 @@ class CameraLogic:
         self._memory.limits[kernel.USUAL_UNTIL_US] = until_us
 
     def _count_intake(self, now_us: int) -> None:
-        """Count repeats, missing frames and what the windows have refused for the window in which they were noticed."""
-        counted = (self._intake.duplicate_count, self._intake.missing_count, self._windows.refused)
+        """Count repeats, missing frames and what windows and alerts have refused for the window in which they were noticed."""
+        intake, refused = self._intake, (self._windows.refused, self._alerts.refused)
+        counted = (intake.duplicate_count, intake.missing_count, *refused)
         if counted != self._counted:
             tally = self._windows.tally(now_us)
             for what, now, before in zip(_COUNTED, counted, self._counted, strict=True):
@@ -874,7 +875,7 @@ class CameraLogic:
         return what == "object" or place in (zones if what == "zone" else wires)
 
 
-_COUNTED = (figures.DUPLICATES, figures.MISSING, figures.REFUSED_CHANGES)
+_COUNTED = (figures.DUPLICATES, figures.MISSING, figures.REFUSED_CHANGES, figures.REFUSED_ALERTS)
 
 
 def _windows(site: SiteSettings, grace_s: float) -> Windows:

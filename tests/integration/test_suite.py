@@ -51,7 +51,8 @@ FIELDS: dict[str, dict[str, type]] = {
     "visit": {"dwell_s": float, "born_inside": bool, "subject": str},
     "alert": {
         "alert_id": str, "zone": str, "subject": str, "class": str, "value": float, "start_us": int,
-        "rule_version": int, "reason": str,
+        "rule_version": int, "reason": str, "severity": str, "cause": str, "incident": str, "tripwire": str,
+        "subject_count": int, "acknowledged_by": str, "muted": bool, "off_hours": bool,
     },
 }  # fmt: skip
 TAGS = {
