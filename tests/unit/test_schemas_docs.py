@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from schemas import alert_orders, live_settings, settings, topics, wire
+from schemas import alert_orders, live_settings, rules, settings, topics, wire
 from schemas.fields import ANCHORS
 from schemas.settings_file import parse_settings
 
@@ -29,6 +30,7 @@ def structs_of(module) -> list[type]:
     ("name", "module"),
     [
         ("wire.md", wire), ("wire.md", live_settings), ("wire.md", alert_orders), ("settings.md", settings),
+        ("rules.md", rules),
     ],
 )  # fmt: skip
 def test_every_field_is_explained(name, module):
@@ -57,3 +59,27 @@ def test_the_example_reader_reads_recorded_bytes():
 def test_the_example_site_file_is_read():
     (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "settings.md").read_text(encoding="utf-8"), re.S)
     assert parse_settings(text.encode()).site == "yard"
+
+
+def test_every_type_of_rule_has_a_section_with_its_drawing_and_every_default_is_right():
+    text = (DOCS / "rules.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## )", text, re.S | re.M))
+    for kind in rules.AnyRule.__args__:
+        name = kind.__struct_config__.tag
+        assert f"(img/rules/{name}.svg)" in sections[name]
+        for field in msgspec.structs.fields(kind):
+            row = re.search(rf"^\| `{field.name}` \| ([^|]*) \|", sections[name], re.M)
+            if row and isinstance(field.default, float):
+                assert float(row[1]) == field.default, (name, field.name)
+            if row and row[1] == "required":
+                assert field.required, (name, field.name)
+
+
+def test_the_drawings_are_what_the_script_draws():
+    spec = importlib.util.spec_from_file_location("draw_rules", DOCS / "img" / "draw_rules.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    drawings = script.drawings()
+    assert all(path.read_text(encoding="utf-8") == drawn for path, drawn in drawings.items())
+    names = {path.stem for path in drawings if path.parent.name == "rules"}
+    assert names == {kind.__struct_config__.tag for kind in rules.AnyRule.__args__}
