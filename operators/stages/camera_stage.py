@@ -82,7 +82,7 @@ class _State(Struct, array_like=True):
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
-    counted: tuple[int, int, int, int]
+    counted: tuple[int, int, int, int, int]
     window_us: int
     aspect: float
     stays: dict[int, dict[int, int]]
@@ -256,7 +256,7 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0, 0, 0)  # duplicates, missing frames, refused changes and alerts that windows have counted …
+        self._counted = (0, 0, 0, 0)  # duplicates, missing frames, refused changes and alerts that are counted …
         self._counted_births = 0  # … and births that the tracker had no room for
         self._declare(camera)
 
@@ -851,7 +851,7 @@ class CameraLogic:
         )
         self._windows.keep(self._was_known)
         self._declare(self._camera)
-        self._lost, self._counted, self._counted_births = s.lost, s.counted[:3], s.counted[3]
+        self._lost, self._counted, self._counted_births = s.lost, s.counted[:4], s.counted[4]
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:

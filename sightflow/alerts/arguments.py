@@ -61,7 +61,9 @@ def _part(parts: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
         help="capture time from which it holds, ISO 8601, in the site's time zone unless it names one (default: now, plus "
         "2 s for the way to the jobs)",
     )  # fmt: skip
-    made.add_argument("--comment", default="", metavar="TEXT", help="why; kept with the order (and an acknowledged alert says it)")
+    made.add_argument(
+        "--comment", default="", metavar="TEXT", help="why; kept with the order (and an acknowledged alert says it)"
+    )
     made.add_argument("--author", default="", metavar="NAME", help="default: the user's name")
     made.add_argument(
         "--wait",
