@@ -23,6 +23,8 @@ STILL_OPEN_US = 1 << 62
 MAX_BARS = 300
 """Alerts of a rule that the timeline shows one by one; of more it shows the stretches of time in which any was open."""
 _STRETCHES = 500
+COUNTER_FIELDS = ("in_count", "out_count", "occupancy_max")
+"""Of figures that have a counter's tag, those that have a table of their own."""
 
 
 class Transition(Struct):
@@ -134,6 +136,21 @@ class FigureRow:
         return self.value.get(NEW) != self.value.get(OLD)
 
 
+@dataclass
+class CounterRow:
+    """One counter of one camera: (side, field) → total, of the fields in `COUNTER_FIELDS`."""
+
+    site: str
+    camera: str
+    counter: str
+    value: dict[tuple[str, str], float | None] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is not the same."""
+        return any(self.value.get((NEW, name)) != self.value.get((OLD, name)) for name in COUNTER_FIELDS)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Rows in order of camera and name; `sides` says which of NEW and OLD were replayed."""
@@ -145,6 +162,25 @@ class Comparison:
     dead_letters: dict[str, int]
     first_us: int
     last_us: int
+
+    def counters(self) -> list[CounterRow]:
+        """Return the counters, as their figures say."""
+        rows: dict[tuple[str, str, str], CounterRow] = {}
+        for f in self.figures:
+            if is_of_counter(f):
+                key = (f.tags.get("site", ""), f.tags.get("camera", ""), f.tags["counter"])
+                row = rows.setdefault(key, CounterRow(*key))
+                row.value.update({(side, f.field): value for side, value in f.value.items()})
+        return [rows[key] for key in sorted(rows)]
+
+    def other_figures(self) -> list[FigureRow]:
+        """Return the figures that differ and stand in no other table."""
+        return [f for f in self.figures if f.differs and not is_of_counter(f)]
+
+
+def is_of_counter(f: FigureRow) -> bool:
+    """Whether a figure stands in the counters' table."""
+    return "counter" in f.tags and f.field in COUNTER_FIELDS
 
 
 def compare(files: Mapping[str, Path], sides: Sequence[Side], folder: Path) -> Comparison:

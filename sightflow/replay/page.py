@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sightflow.replay.comparison import STILL_OPEN_US, Alert, Comparison, PlaceRow, RuleRow, event_lines
+from sightflow.replay.comparison import COUNTER_FIELDS, STILL_OPEN_US, Alert, Comparison, PlaceRow, RuleRow, event_lines
 from sightflow.replay.outputs import NEW, OLD
 from sightflow.replay.table import number
 from sightflow.replay.times import shown
@@ -50,7 +50,7 @@ def _context(c: Comparison, facts: Facts, files: Mapping[str, Path]) -> dict[str
     rules = sorted(c.rules, key=lambda r: (not r.differs, r.site, r.camera, r.rule))
     zones = sorted((p for p in c.places if p.kind == "zone"), key=_place_order)
     wires = sorted((p for p in c.places if p.kind == "tripwire"), key=_place_order)
-    figures = [f for f in c.figures if f.differs] if both else []
+    figures = c.other_figures() if both else []
     return {
         "both": both,
         "facts": facts,
@@ -61,6 +61,8 @@ def _context(c: Comparison, facts: Facts, files: Mapping[str, Path]) -> dict[str
         "rules": rules,
         "zones": zones,
         "wires": wires,
+        "counters": sorted(c.counters(), key=lambda row: not row.differs),
+        "counter_fields": COUNTER_FIELDS,
         "number": number,
         "lanes": {
             "Alerts": [_rule_lane(r, c, order) for r in rules[:MAX_LANES]],
@@ -147,7 +149,8 @@ def _rule_lane(row: RuleRow, c: Comparison, order: Sequence[str]) -> dict[str, A
 
 
 def _bar(alert: Alert, paired: bool, c: Comparison) -> str:
-    begin, opened = _x(alert.start_us, c), min(_x(alert.opened_us, c), WIDTH - _MIN_BAR)
+    opened = min(_x(alert.opened_us, c), WIDTH - _MIN_BAR)
+    begin = min(_x(alert.start_us, c), opened)
     end = max(_x(min(alert.end_us, c.last_us), c), opened + _MIN_BAR)
     until = "open at the end" if alert.end_us == STILL_OPEN_US else shown(alert.end_us)
     title = f"{shown(alert.opened_us)} to {until}: {alert.reason}"

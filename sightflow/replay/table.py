@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sightflow.replay.comparison import Comparison, FigureRow, PlaceRow
+from sightflow.replay.comparison import COUNTER_FIELDS, Comparison, CounterRow, FigureRow, PlaceRow
 from sightflow.replay.outputs import NEW, OLD
 
 MAX_ROWS = 60
@@ -12,7 +12,7 @@ MAX_ROWS = 60
 
 
 def text_of(c: Comparison) -> str:
-    """Return the tables: rules, zones, tripwires; of two replays also the window figures that differ."""
+    """Return the tables: rules, zones, tripwires, counters; of two replays also the window figures that differ."""
     both = len(c.sides) > 1
     cameras = len({(r.site, r.camera) for r in c.rules} | {(p.site, p.camera) for p in c.places}) > 1
     places = sorted(c.places, key=lambda p: not p.differs)  # the differing first: of very many rows not all are shown
@@ -23,16 +23,20 @@ def text_of(c: Comparison) -> str:
         _table("zones", _zone_head(both), [_zone(p, both) for p in places if p.kind == "zone"], cameras),
         _table("tripwires", _wire_head(both), [_wire(p, both) for p in places if p.kind == "tripwire"], cameras),
     ]
+    counters = sorted(c.counters(), key=lambda row: not row.differs)
+    parts.append(_table("counters", _counter_head(both), [_counter(row, both) for row in counters], cameras))
     if both:
-        differing = [f for f in c.figures if f.differs]
+        differing = c.other_figures()
         parts.append(
             _table("window figures that differ (sums, extremes, means over all windows)",
                    ["", "measurement", "tags", "field", "old", "new"], [_figure(f) for f in differing], False)
         )  # fmt: skip
-    letters = (
-        ", ".join(f"{name} {c.dead_letters[name]:,}" for name in c.sides) if both else f"{c.dead_letters[c.sides[0]]:,}"
-    )
-    parts.append(f"dead letters: {letters}")
+    letters = [
+        f"{name} {c.dead_letters[name]:,}" if both else f"{c.dead_letters[name]:,}"
+        for name in (OLD, NEW)
+        if name in c.sides
+    ]
+    parts.append(f"dead letters: {', '.join(letters)}")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -78,6 +82,19 @@ def _wire(p: PlaceRow, both: bool) -> list[str]:
     return cells
 
 
+def _counter_head(both: bool) -> list[str]:
+    names = ("in", "out", "most inside")
+    return ["camera", "counter", *(f"{name} {side}" for name in names for side in ("old", "new"))] if both else [
+        "camera", "counter", *names,
+    ]  # fmt: skip
+
+
+def _counter(row: CounterRow, both: bool) -> list[str]:
+    sides = (OLD, NEW) if both else (NEW,)
+    values = [number(row.value.get((side, name))) for name in COUNTER_FIELDS for side in sides]
+    return [row.camera, row.counter, *values]
+
+
 def _figure(f: FigureRow) -> list[str]:
     tags = " ".join(f"{k}={v}" for k, v in f.tags.items() if k != "site")
     return ["", f.measurement, tags, f.field, number(f.value[OLD]), number(f.value[NEW])]
@@ -108,4 +125,4 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], with_
 
 
 def _is_word(name: str) -> bool:
-    return name in ("camera", "rule", "type", "zone", "tripwire", "measurement", "tags", "field")
+    return name in ("camera", "rule", "type", "zone", "tripwire", "counter", "measurement", "tags", "field")

@@ -20,7 +20,8 @@ from operators.stages.replay_stage import RECORDS, ReplayStage, Side
 from operators.stages.stage import Input, Output
 from schemas import topics
 from schemas.ids import alert_id, alert_subject
-from schemas.settings import SiteSettings, Windows
+from schemas.settings import Counter as Counter_
+from schemas.settings import CounterWire, SiteSettings, Windows
 from schemas.settings_file import parse_settings
 from schemas.wire import DetectionFrame, Event, Figures, decode, encode
 from sightflow import cli
@@ -59,7 +60,10 @@ Row = tuple[int, float, float, float, float, float]
 
 def scene_settings(**changes: Any) -> SiteSettings:
     """A site of two cameras."""
-    cameras = [msgspec.structs.replace(scene_camera(name), silence_s=6.0) for name in ("a-1", "a-2")]
+    counter = Counter_(id="people", wires=(CounterWire(tripwire="gate"),), report_s=10.0)
+    cameras = [
+        msgspec.structs.replace(scene_camera(name), silence_s=6.0, counters=(counter,)) for name in ("a-1", "a-2")
+    ]
     site = SiteSettings(version=1, site="alpha", windows=Windows(length_s=10.0), cameras=tuple(cameras))
     return parse_settings(settings_yaml(site).encode(), "alpha")
 
@@ -541,6 +545,28 @@ def test_the_table_says_what_the_summary_says(recorded: Path, capsys: pytest.Cap
         assert re.search(rf"^  {wanted}$", said.out, re.M), wanted
     assert "frames/s" in said.err and f"{summary['record_count']:,} frames" in said.err
     assert not any("source_lost" in line and "window" in line for line in said.out.splitlines())
+
+
+def test_counters_have_a_table_that_agrees_with_their_figures(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    totals: Counter[Any] = Counter()
+    most: dict[str, int] = {}
+    for row in rows_of(recorded / "out" / "windows.jsonl"):
+        if row["measurement"] == "counter":
+            camera = row["tags"]["camera"]
+            totals[camera, "in"] += row["fields"]["in_count"]
+            totals[camera, "out"] += row["fields"]["out_count"]
+            most[camera] = max(most.get(camera, 0), row["fields"]["occupancy_max"])
+    assert min(totals.values()) > 0
+    assert replay(recorded / "in.wire", recorded / "new.yaml", None) == 0
+    said = capsys.readouterr().out
+    page_text = re.sub(r"<[^>]+>", " ", (recorded / "out" / "timeline.html").read_text())
+    for camera in ("a-1", "a-2"):
+        cells = [totals[camera, "in"], totals[camera, "out"], most[camera]]
+        assert re.search(r"\s+".join([rf"^  {camera}", "people", *map(str, cells)]) + "$", said, re.M)
+        twice = [str(n) for n in cells for _ in (OLD, NEW)]
+        assert re.search(r"\s+".join([camera, "people", *twice]), page_text), "old and new are the same"
 
 
 def test_one_side_alone_is_counted_without_a_difference(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
