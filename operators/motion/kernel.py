@@ -15,6 +15,8 @@ Nothing but + − × ÷ √ min max, whose results are the same bits everywhere.
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -68,29 +70,25 @@ VAGUE_M = 5.0  # a place that is not known better than this is left out of the p
 STEP_M, STEP_RATIO = 0.02, 1.0 / 4096.0  # of vertices: m, frame heights
 LEAST_STEPS = 8.0  # the tolerance is never less than so many steps
 ZERO = 32768
-ERROR_GROWTH = 1.1  # from one code of an error to the next; 0 is one step
+ERRORS = np.array(list(accumulate([1.1] * 255, mul, initial=1.0)))  # what each code of an error stands for, in steps
 LATEST_MS = 0xFFFFFFFF  # what lies later in a track's life than 49 days is dated there
 
 _FREE, _ENDED = 0, 3  # operators.tracking.table; capabilities do not import each other
 
 
 @kernel
-def coded_error(error: Any, step: Any) -> int:
-    """Return the lowest code (0 to 255) that stands for at least this error."""
-    code, size = 0, step
-    while size < error and code < 255:
-        size *= ERROR_GROWTH
+def coded_error(error: Any, step: Any, code: Any) -> int:
+    """Return the lowest code (0 to 255) from `code` on that stands for at least this error."""
+    code = np.int64(code)
+    while ERRORS[code] * step < error and code < 255:
         code += 1
-    return code
+    return code  # type: ignore[no-any-return]
 
 
 @kernel
 def decoded_error(code: int, step: Any) -> Any:
     """Return the error that a code stands for."""
-    size = step
-    for _ in range(code):
-        size *= ERROR_GROWTH
-    return size
+    return ERRORS[code] * step
 
 
 @kernel
@@ -165,7 +163,7 @@ def _make_room(m: Any, step: Any) -> None:
         for c in range(4):
             m.vertices[4 * i + c] = m.vertices[4 * i + 4 + c]
         m.errors[i] = m.errors[i + 1]
-    m.errors[best] = coded_error(least, step)
+    m.errors[best] = coded_error(least, step, 0)
     m.vertex_count -= 1
 
 
@@ -184,7 +182,7 @@ def _close(m: Any, x: Any, y: Any, ms: int, step: Any, on_ground: bool) -> None:
         by - ay - np.float64(m.v) * dt,
     )  # from a course that held all others
     error = decoded_error(m.errors[0], step) + np.sqrt(slip_x * slip_x + slip_y * slip_y)
-    m.errors[i] = coded_error(error, step)
+    m.errors[i] = coded_error(error, step, 0)
     m.vertex_count, m.u, m.v, m.leeway, m.errors[0] = i + 1, 0.0, 0.0, -1.0, 0
     if on_ground and ms - a_ms >= STRETCH_S * 1e3:
         stretch = np.sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay))
@@ -225,7 +223,7 @@ def extend(m: Any, x: Any, y: Any, ms: int, tolerance: Any, on_ground: bool) -> 
         return
     if ms <= np.int64(m.last_ms):
         return
-    m.errors[0] = max(np.int64(m.errors[0]), coded_error(tolerance, step))
+    m.errors[0] = coded_error(tolerance, step, m.errors[0])
     ax, ay, a_ms = vertex(m, m.vertex_count - 1, step)
     dt = (ms - a_ms) * 1e-3
     if not _narrow(m, (x - ax) / dt, (y - ay) / dt, tolerance / dt):

@@ -534,6 +534,22 @@ def test_what_is_no_pose_is_refused(
     assert said in capsys.readouterr().err
 
 
+def test_json_lines_say_where_tracks_stand_and_how_fast_they_are_where_the_pose_is_known(tmp_path: Path) -> None:
+    # Ten metres ahead of the camera a metre is 100 pixels wide, and somebody walks at 1 m/s.
+    rows = [(n, 170.0 + 10 * n, 180.0, 60.0, 170.0, 0.9) for n in range(1, 41)]
+    pose = _written(tmp_path / "pose.txt", POSE)
+    out = track(tmp_path, mot(rows), "--camera-pose", str(pose), out="out.jsonl")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["frame"], line["time_s"]) for line in lines] == [(n, (n - 1) / 10) for n in range(1, 41)]
+    (last,) = lines[-1]["tracks"]
+    assert (last["id"], last["class"], last["predicted"]) == (1, "person", False)
+    assert last["box"] == pytest.approx([570.0, 180.0, 60.0, 170.0], abs=2.0)
+    assert last["ground_m"] == pytest.approx([1.0, 7.0], abs=0.2)
+    assert last["speed_mps"] == pytest.approx(1.0, abs=0.1) and 0.1 < last["speed_sd_mps"] < 1.0
+    without = track(tmp_path, mot(rows), out="plain.jsonl").read_text().splitlines()
+    assert "speed_mps" not in without[-1] and len(without) == 40
+
+
 def test_the_pose_file_of_the_data_set_is_read(shared_data: Path) -> None:
     pose = read_pose(shared_data / "mot" / "MOT17-09" / "cam_para_ucmc.txt")
     assert pose.translation_mm.tolist() == [-2, 1088, 2845]

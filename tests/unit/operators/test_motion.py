@@ -189,7 +189,7 @@ def test_a_straight_steady_walk_is_two_points() -> None:
 @pytest.mark.parametrize("step", [kernel.STEP_M, kernel.STEP_RATIO])
 def test_coded_errors_are_never_smaller_than_what_they_stand_for(step: float) -> None:
     for error in np.geomspace(1e-4, 1e6, 300):
-        code = kernel.coded_error(float(error), step)
+        code = kernel.coded_error(float(error), step, 0)
         assert kernel.decoded_error(code, step) >= error * (1 - 1e-12)
         assert code == 0 or kernel.decoded_error(code - 1, step) < error
 
