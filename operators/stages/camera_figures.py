@@ -13,9 +13,9 @@ from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
-# What they tally per camera.
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, REFUSED_CHANGES, UNTRACKED, REFUSED_ALERTS = range(9)
-TALLIES = 9
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, UNTRACKED, REFUSED_CHANGES, REFUSED_ALERTS, REFUSED_PAIRS = range(10)
+TALLIES = 10
+"""What they tally per camera."""
 
 Fields = dict[str, bool | int | float | str]
 
@@ -40,6 +40,7 @@ def window_points(site: str, camera: str, report: Report, columns: int) -> list[
         "refused_change_count": t[REFUSED_CHANGES],
         "untracked_count": t[UNTRACKED],
         "refused_alert_count": t[REFUSED_ALERTS],
+        "refused_pair_count": t[REFUSED_PAIRS],
     }
     tags = {"camera": camera, "site": site}
     points = [Point("camera_window", tags, at_ns, frames | stamp)]

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from operators.alerts import Alerts, Cause, Held, source_alert
 from operators.conditions import Conditions
+from operators.conditions.table import REFUSED_PAIRS
 from operators.counters import Counters, CounterWindow
 from operators.heat_map import HeatMap
 from operators.intake import Intake, Late, Ready, Refused
@@ -82,7 +83,7 @@ class _State(Struct, array_like=True):
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
-    counted: tuple[int, int, int, int, int]
+    counted: list[int]
     window_us: int
     aspect: float
     stays: dict[int, dict[int, int]]
@@ -256,8 +257,7 @@ class CameraLogic:
         self._rare = b""  # the part of the snapshot that rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
-        self._counted = (0, 0, 0, 0)  # duplicates, missing frames, refused changes and alerts that are counted …
-        self._counted_births = 0  # … and births that the tracker had no room for
+        self._counted = [0] * figures.TALLIES  # of totals since the first frame, what windows have counted
         self._declare(camera)
 
     def _declare(self, camera: Camera) -> None:
@@ -464,14 +464,15 @@ class CameraLogic:
         self._memory.limits[kernel.USUAL_UNTIL_US] = until_us
 
     def _count_intake(self, now_us: int) -> None:
-        """Count repeats, missing frames and what windows and alerts have refused for the window in which they were noticed."""
-        intake, refused = self._intake, (self._windows.refused, self._alerts.refused)
-        counted = (intake.duplicate_count, intake.missing_count, *refused)
-        if counted != self._counted:
-            tally = self._windows.tally(now_us)
-            for what, now, before in zip(_COUNTED, counted, self._counted, strict=True):
-                tally[what] += now - before
-            self._counted = counted
+        """Count repeats and missing frames for the window in which they were noticed."""
+        totals = {figures.DUPLICATES: self._intake.duplicate_count, figures.MISSING: self._intake.missing_count}
+        self._count_totals(now_us, totals)
+
+    def _count_totals(self, at_us: int, totals: dict[int, int]) -> None:
+        for what, total in totals.items():
+            if total > self._counted[what]:
+                self._windows.tally(at_us)[what] += total - self._counted[what]
+            self._counted[what] = total
 
     def _count_from(self, now_us: int) -> None:
         """Let the kernel count frames, detections and the heat map for the window that holds `now_us`."""
@@ -484,11 +485,17 @@ class CameraLogic:
     def _stop_counting(self) -> None:
         """Give the window what the kernel has counted."""
         if self._window_us:
-            tally, refused_births = self._windows.tally(self._window_us), self._tracker.refused_count
-            _add_counts(tally, self._memory.tally.tolist())
-            tally[figures.UNTRACKED] += refused_births - self._counted_births
-            self._counted_births = refused_births
+            _add_counts(self._windows.tally(self._window_us), self._memory.tally.tolist())
             self._windows.heat(self._window_us, self._heat_map.take())
+            self._count_totals(
+                self._window_us,
+                {
+                    figures.UNTRACKED: self._tracker.refused_count,
+                    figures.REFUSED_CHANGES: self._windows.refused,
+                    figures.REFUSED_ALERTS: self._alerts.refused,
+                    figures.REFUSED_PAIRS: int(self._conditions.pair_head[REFUSED_PAIRS]),
+                },
+            )
         self._memory.tally[:] = 0
         self._window_us = 0
 
@@ -798,7 +805,7 @@ class CameraLogic:
             self._rare = self._encode_rare()
         embeddings = self._tracker.embeddings()
         fields = (
-            self._alerts.snapshot(), embeddings, self._lost, (*self._counted, self._counted_births), self._window_us,
+            self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
             float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
             self._counters.snapshot(),
         )  # fmt: skip
@@ -851,7 +858,7 @@ class CameraLogic:
         )
         self._windows.keep(self._was_known)
         self._declare(self._camera)
-        self._lost, self._counted, self._counted_births = s.lost, s.counted[:4], s.counted[4]
+        self._lost, self._counted = s.lost, s.counted
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:
@@ -873,9 +880,6 @@ class CameraLogic:
         if what == "flow":
             return set(place.split(" ")) <= zones
         return what == "object" or place in (zones if what == "zone" else wires)
-
-
-_COUNTED = (figures.DUPLICATES, figures.MISSING, figures.REFUSED_CHANGES, figures.REFUSED_ALERTS)
 
 
 def _windows(site: SiteSettings, grace_s: float) -> Windows:

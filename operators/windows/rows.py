@@ -13,6 +13,7 @@ Key = tuple[str, str, str]
 """(what, place, class), e.g. ('zone', 'gate', 'person')."""
 DWELL_RANKS = (0.5, 0.9, 0.95, 0.99)
 SPEED_RANKS = (0.5, 0.85)  # traffic engineers go by the speed that 85 of 100 do not exceed
+_NO_DWELL, _NO_SPEED = (0.0,) * len(DWELL_RANKS), (0.0,) * len(SPEED_RANKS)
 
 
 class Series(Struct, array_like=True):
@@ -132,15 +133,17 @@ class Span(NamedTuple):
     ended_count: int = 0
     dwell_sum_s: float = 0.0
     dwell_max_s: float = 0.0
-    dwell_s: tuple[float, ...] = (0.0,) * len(DWELL_RANKS)
+    dwell_s: tuple[float, ...] = _NO_DWELL
     speed_count: int = 0
     speed_mean_mps: float = 0.0
     speed_max_mps: float = 0.0
-    speed_mps: tuple[float, ...] = (0.0,) * len(SPEED_RANKS)
+    speed_mps: tuple[float, ...] = _NO_SPEED
 
 
 def sweep(key: Key, series: Series, level: int, start_us: int, end_us: int) -> tuple[Row, int]:
     """Go over [start, end) from `level`; return the row and the level at the end."""
+    if not series.noted():
+        return steady(key, end_us - start_us, level), level
     row = Row(key, end_us - start_us, level, low=level, high=level)
     net: dict[int, int] = {}
     for at_us, by in series.changes:
@@ -183,9 +186,9 @@ def summary(row: Row, start_us: int, length_us: int) -> Span:
         ended_count=dwell.count,
         dwell_sum_s=dwell.total * 1e-6,
         dwell_max_s=dwell.most * 1e-6,
-        dwell_s=tuple(q * 1e-6 for q in dwell.quantiles(DWELL_RANKS)),
+        dwell_s=tuple([q * 1e-6 for q in dwell.quantiles(DWELL_RANKS)]) if dwell.count else _NO_DWELL,
         speed_count=speed.count,
         speed_mean_mps=speed.total * 1e-3 / speed.count if speed.count else 0.0,
         speed_max_mps=speed.most * 1e-3,
-        speed_mps=tuple(q * 1e-3 for q in speed.quantiles(SPEED_RANKS)),
+        speed_mps=tuple([q * 1e-3 for q in speed.quantiles(SPEED_RANKS)]) if speed.count else _NO_SPEED,
     )  # fmt: skip

@@ -246,13 +246,12 @@ class Windows:
         for key in sorted(self._series):
             series = self._series[key]
             # A later window's sweep starts from the level at its start, so that reports of open windows chain.
-            level = series.level + sum(by for at, by in series.changes if at < start)
+            level = series.level + sum([by for at, by in series.changes if at < start])
             row, level = sweep(key, series, level, start, end)
             rows.append(row)
-            if forget:
-                self._change_count -= series.noted()
+            if forget and (noted := series.noted()):
                 series.forget(end, level)
-                self._change_count += series.noted()
+                self._change_count += series.noted() - noted
         if forget:
             self._encoded.clear()
             for key in [k for k, s in self._series.items() if k[0] in PASSING and not s.noted()]:

@@ -36,7 +36,8 @@ OBJECT: dict[str, type] = {"seen_count": int, "present_min": int, "present_mean"
 FIELDS: dict[str, dict[str, type]] = {
     "camera_window": {
         "frame_count": int, "detection_count": int, "duplicate_count": int, "missing_count": int, "refused_count": int,
-        "late_count": int, "refused_change_count": int, "untracked_count": int, **WINDOW,
+        "late_count": int, "untracked_count": int, "refused_change_count": int, "refused_alert_count": int,
+        "refused_pair_count": int, **WINDOW,
     },
     "zone_window": ZONE,
     "zone_sliding": ZONE,

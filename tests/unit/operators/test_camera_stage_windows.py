@@ -24,6 +24,7 @@ from tests.unit.operators.scenes import (
     noisy_scene,
     open_stage,
     points_of,
+    store,
     stored,
     to_input,
 )
@@ -221,6 +222,19 @@ def test_a_change_that_is_refused_is_counted_in_its_window(monkeypatch: pytest.M
     out, _ = left_right(10.0)
     found = [p.fields["refused_change_count"] for p in points_of(out) if p.measurement == "camera_window"]
     assert sum(int(n) for n in found) > 0
+
+
+def test_refusals_of_alerts_are_counted_once_over_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operators.alerts.alerts.MAX_ACTIVE", 0)
+    scene = noisy_scene(1, duration_s=40.0)
+    logic, out = scene.fresh(), []
+    for n, record in enumerate(scene.records):
+        out += logic.on_record(record)
+        if n % 50 == 0:
+            logic = scene.restored(store(logic))
+    assert isinstance(logic, CameraLogic)
+    counted = [f["refused_alert_count"] for (name, _, _), f in stored(points_of(out)).items() if name == "camera_window"]
+    assert 0 < sum(int(n) for n in counted) == logic._counted[figures.REFUSED_ALERTS] == logic._alerts.refused
 
 
 def test_names_of_flows_can_be_taken_apart() -> None:

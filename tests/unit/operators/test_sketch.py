@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+from ddsketch import DDSketch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,15 @@ def test_a_quantile_is_within_the_error_of_the_exact_one(numbers: list[int]) -> 
         exact = ordered[math.floor(rank * (len(ordered) - 1))]
         assert abs(value - exact) <= ERROR * exact * (1 + 1e-9)
         assert value <= ordered[-1]
+
+
+@bounded(100)
+@given(NUMBERS)
+def test_quantiles_are_those_of_the_package_s_own_sketch(numbers: list[int]) -> None:
+    theirs = DDSketch(ERROR)
+    for number in numbers:
+        theirs.add(number)
+    assert sketch.quantiles(sketched(numbers).bins, RANKS) == [theirs.get_quantile_value(rank) for rank in RANKS]
 
 
 @bounded(60)
