@@ -62,8 +62,20 @@ class BadMessage(ValueError):
         self.detail = detail[:500]
 
 
+# msgspec leaves a field out where its value *is* the default: a word that was read from a snapshot or came with a job is not,
+# though it is equal, and the same message would have other bytes. The value of a factory is never left out.
+
+
 def _schema_version() -> int:
     return SCHEMA_VERSION
+
+
+def _severity() -> Severity:
+    return "warning"
+
+
+def _cause() -> AlertCause:
+    return "condition"
 
 
 class DetectionFrame(Struct, kw_only=True, frozen=True, gc=False):
@@ -208,8 +220,8 @@ class AlertTransition(Struct, kw_only=True, frozen=True, omit_defaults=True):
     input_offset: int = -1
     input_seq: int = -1
     detection_sent_us: int = 0  # `sent_us` of the frame that caused this: the alert's record timestamp − this = latency
-    severity: Severity = "warning"
-    cause: AlertCause = "condition"  # of this transition
+    severity: Severity = msgspec.field(default_factory=_severity)
+    cause: AlertCause = msgspec.field(default_factory=_cause)  # of this transition
     incident: str = ""  # alerts that belong together share it: the alert_id of the first of them
     tripwire: str = ""
     subject_count: int = 0  # of `subjects`, which names 100 of them at most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import random
 import re
 from collections import Counter
@@ -428,7 +429,7 @@ def test_restored_at_any_record_both_sides_go_on_with_the_same_lines(frames: lis
     stage = ReplayStage([Side(NEW, (lowered(scene_settings()),)), Side(OLD, (scene_settings(),))])
     stage.open()
 
-    def lines(restore_each: int) -> list[Output]:
+    def lines(restore_each: int, stage: ReplayStage = stage) -> list[Output]:
         logic, out = stage.logic("a-1"), []
         for i, f in enumerate(mine):
             out += logic.on_record(Input(encode(f), 0, i, f.capture_us // 1000))
@@ -444,6 +445,9 @@ def test_restored_at_any_record_both_sides_go_on_with_the_same_lines(frames: lis
     }
     assert lines(1) == whole
     assert lines(37) == whole
+    sent = pickle.loads(pickle.dumps(ReplayStage(stage.sides)))  # as it comes to a worker
+    sent.open()
+    assert lines(50, sent) == whole
     assert sum(int(o.value) for o in whole if o.topic == RECORDS) == len(mine)
 
 
