@@ -1,14 +1,15 @@
-"""`python -m bench [stage | tracking | day | throughput | latency] [options]`: all of them when none is named; each has --help."""
+"""`python -m bench [NAME] [options]`: one of them, or all of them when none is named; each has --help."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import day, latency, stage, throughput, tracking
+from bench import day, latency, rules, stage, throughput, tracking
 
 _BENCHMARKS = {
     "stage": stage.main,
     "tracking": tracking.main,
+    "rules": rules.main,
     "day": day.main,
     "throughput": throughput.main,
     "latency": latency.main,

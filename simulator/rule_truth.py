@@ -12,9 +12,11 @@ is then true or false at each moment, and:
 - Still: since the object was last farther than `still_m` (on the floor; else `still_ratio` of its box's height, in the
   picture) from where it is now. Being unseen does not end it.
 - Abandoned: still, seen, and no owner was nearer than `owner_m` since then (`owner_ratio` of the owner's height).
+- Empty: no visit is under way; who has left is taken for inside until the zone's `gap_s` has passed.
 - Removed: an object that had been still for `since_s` is not seen again, or leaves its place. The alert starts at the
   first moment at which it is gone or away; that an object is gone is known a `track_memory_s` later.
-- Line crossing and tailgating: moments; `start_s`, `open_s` and `end_s` are the same.
+- Line crossing and tailgating: moments. `start_s` and `end_s` are when the path meets the tripwire, `open_s` is when the object
+  is seen next.
 - Speed and direction are those of the path, over `SPEED_S`.
 
 Schedules, cool-downs, grouping and uncertainty (`sure_sd`) are not looked at.
@@ -323,6 +325,10 @@ class _CameraTruth:
         count = np.zeros(len(self._times_s), int)
         for path in self._wanted(rule):
             inside = self._inside_zone(path, zone)
+            if isinstance(rule, Empty):
+                inside = inside.copy()
+                for first, last in self._visits(path, zone):
+                    inside[first : last + 1 + round(zone.gap_s / TICK_S)] = True
             if isinstance(rule, QueueLength):
                 settled: Flags = np.zeros(len(inside), bool)
                 for first, last in self._visits(path, zone):
@@ -349,27 +355,29 @@ class _CameraTruth:
             yield from self._runs(rule, np.asarray(flags), (a.obj.name, b.obj.name))
 
     def _line_crossings(self, rule: LineCrossing) -> Iterator[RuleAlert]:
-        for at_s, name, _ in self._crossings(rule):
-            yield self._alert(rule, at_s, at_s, at_s, (name,))
+        for at_s, seen_s, name, _ in self._crossings(rule):
+            yield self._alert(rule, at_s, seen_s, at_s, (name,))
 
     def _tailgating(self, rule: Tailgating) -> Iterator[RuleAlert]:
         """The second of two is the one who tailgates; the first of `subjects`."""
         before: dict[str, tuple[float, str]] = {}
-        for at_s, name, side in self._crossings(rule):
+        for at_s, seen_s, name, side in self._crossings(rule):
             if side in before and at_s - before[side][0] <= rule.within_s and before[side][1] != name:
-                yield self._alert(rule, at_s, at_s, at_s, (name, before[side][1]))
+                yield self._alert(rule, at_s, seen_s, at_s, (name, before[side][1]))
             before[side] = (at_s, name)
 
-    def _crossings(self, rule: LineCrossing | Tailgating) -> list[tuple[float, str, str]]:
-        """Return (s, name, side walked to) in order of time."""
+    def _crossings(self, rule: LineCrossing | Tailgating) -> list[tuple[float, float, str, str]]:
+        """Return (s, when seen next in s, name, side walked to) in order of time."""
         wire = self._wires[rule.tripwire]
         found = []
         for path in self._wanted(rule):
             if wire.classes and path.obj.label not in wire.classes:
                 continue
             places = path.ground_m if wire.plane == "ground" else path.anchor(wire.anchor)
-            found += [(i * TICK_S, path.obj.name, side) for i, side in _passages(places, path.there, wire)
-                      if rule.direction in ("any", side)]  # fmt: skip
+            for i, side in _passages(places, path.there, wire):
+                if rule.direction in ("any", side):
+                    seen = i + int(path.seen[i:].argmax())
+                    found.append((i * TICK_S, seen * TICK_S, path.obj.name, side))
         return sorted(found)
 
 

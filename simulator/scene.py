@@ -73,6 +73,9 @@ class DetectorModel:
 NOISY_DETECTOR = DetectorModel(0.03, 0.05, 0.05, 0.02, 0.4, 0.98)
 """About what a small network does on a good day."""
 
+POOR_DETECTOR = DetectorModel(0.06, 0.15, 0.2, 0.05, 0.3, 0.95)
+"""The same at night."""
+
 Detection = tuple[Box, float, str]
 
 

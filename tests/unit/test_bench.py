@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import processes, scene, tracking
+from bench import processes, rules, scene, tracking
 from bench.figures import Sample, Spread, percentile, steady_part
 from schemas.wire import check_detections, decode_detections
+from simulator.rule_truth import RuleAlert
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:
@@ -112,3 +113,30 @@ def test_the_tracking_benchmark_follows_every_walker_with_and_without_numba(tmp_
             worker.close()
         assert answer["us"] > 0
         assert 8 <= answer["tracks"] <= 13
+
+
+def found(open_s: float, *subjects: str, rule: str = "r") -> rules.Found:
+    return rules.Found(rule, open_s, open_s, open_s, subjects)
+
+
+def test_alerts_are_matched_with_the_nearest_true_one_about_the_same_objects() -> None:
+    truth = [RuleAlert("cam", "r", 0.0, at, 99.0, ("a",)) for at in (1.0, 2.0)]
+    score, missed, wrong = rules.judge(truth, [found(1.9, "a"), found(1.4, "a"), found(2.0, "b")], 0.5)
+    assert (score.right, score.wrong, score.missed, score.error_s) == (2, 1, 0, pytest.approx(0.4))
+    assert (missed, wrong) == ([], [found(2.0, "b")])
+    assert (score.precision, score.recall) == (2 / 3, 1.0)
+
+
+def test_an_alert_of_another_rule_another_object_or_at_another_time_is_wrong() -> None:
+    truth = [RuleAlert("cam", "r", 0.0, 1.0, 99.0, ("a", "b"))]
+    for other in (found(1.0, "a", "b", rule="s"), found(1.0, "a"), found(2.0, "a", "b")):
+        score, missed, _ = rules.judge(truth, [other], 0.5)
+        assert (score.right, score.wrong, score.missed, missed) == (0, 1, 1, truth)
+    assert rules.judge(truth, [found(1.2, "b", "a")], 0.5)[0].right == 1
+    place = [RuleAlert("cam", "r", 0.0, 1.0, 99.0)]
+    assert rules.judge(place, [found(1.2, "who", "ever")], 0.5)[0].right == 1
+
+
+def test_no_alerts_where_there_should_be_none_is_right() -> None:
+    score, _, _ = rules.judge([], [], 0.5)
+    assert (score.precision, score.recall) == (1.0, 1.0)
