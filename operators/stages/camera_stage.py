@@ -75,18 +75,18 @@ class _State(Struct, array_like=True):
     zones: tuple[str, ...]  # `Zone.place`
     wires: tuple[str, ...]  # `Tripwire.place`
     rules: tuple[str, ...]  # `Conditions.names`
+    heat_map: HeatMapSettings | None
     labels: tuple[str, ...]
     intake: bytes
     windows: tuple[dict[int, list[int]], bytes]
     flows: bytes
-    heat_map: HeatMapSettings | None
     alerts: bytes
     embeddings: tuple[str, bytes]
     lost: bool
     counted: list[int]
     window_us: int
     aspect: float
-    stays: dict[int, dict[int, int]]
+    stays: dict[int, int]  # `Stays`
     settings: str
     counters: bytes
     tables: bytes  # `camera_kernel.pack`
@@ -254,7 +254,8 @@ class CameraLogic:
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
         self._picture: tuple[object, ...] = ()  # what the memory's template and floor are for
         self._window_us = 0  # start of the window that the memory's tally counts for
-        self._rare = b""  # the part of the snapshot that rarely changes
+        self._fixed = self._encode_settings()  # the part of the snapshot that never changes, …
+        self._rare = b""  # the same and what rarely changes
         self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
         self._lost = False
         self._counted = [0] * figures.TALLIES  # of totals since the first frame, what windows have counted
@@ -814,11 +815,15 @@ class CameraLogic:
         return prefix
 
     def _encode_rare(self) -> bytes:
-        """Return the beginning of a `_State`, up to `heat_map`."""
+        """Return the beginning of a `_State`, up to `flows`."""
+        fields = (self._labels, self._intake.snapshot()[1], self._windows.snapshot(), self._flows.snapshot())
+        return self._fixed + b"".join([_encode_part(field) for field in fields])
+
+    def _encode_settings(self) -> bytes:
+        """Return the beginning of a `_State`, up to `heat_map`: what the settings say of the rest."""
         fields = (
             STATE_VERSION, [z.place for z in self._zones.zones], [w.place for w in self._tripwires.wires],
-            self._conditions.names, self._labels, self._intake.snapshot()[1], self._windows.snapshot(),
-            self._flows.snapshot(), self._camera.heat_map,
+            self._conditions.names, self._camera.heat_map,
         )  # fmt: skip
         return _ARRAY + b"".join([_encode_part(field) for field in fields])
 
