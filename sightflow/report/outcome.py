@@ -110,6 +110,9 @@ class Incident(Struct, frozen=True, kw_only=True):
     settings: str
     model_sha: str
     latency_ms: float | None  # detection sent → written to `alerts`, of the opening; None: not caused by a frame
+    tripwire: str
+    severity: str  # in the end
+    acknowledged_by: str
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -395,6 +398,9 @@ def _incident(group: list[Stamped[AlertTransition]]) -> Incident:
         settings=a.settings,
         model_sha=a.model_sha,
         latency_ms=(first.record_us - a.detection_sent_us) / 1000 if by_frame else None,
+        tripwire=a.tripwire,
+        severity=group[-1].message.severity,
+        acknowledged_by=next((x.message.acknowledged_by for x in group if x.message.acknowledged_by), ""),
     )
 
 

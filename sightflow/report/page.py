@@ -134,7 +134,9 @@ def _heat(m: Material) -> dict[str, Any] | None:
     grid, cells = m.camera.heat_map, m.outcome.heat
     if grid is None or not cells or not m.tracks:
         return None
-    cells = tuple(c for c in cells if c[0] < grid.rows and c[1] < grid.columns)  # of another grid before a change of settings
+    cells = tuple(
+        c for c in cells if c[0] < grid.rows and c[1] < grid.columns
+    )  # of another grid before a change of settings
     last = m.tracks[-1]
     blank = Moment(last.capture_us, "", last.width_px, last.height_px, (), {}, {})
     jpeg = next((s.jpeg for s in m.shots if s.jpeg is not None), None)
@@ -209,7 +211,8 @@ def _incident(i: Incident, o: Outcome) -> dict[str, Any]:
     names = [f"#{s.rsplit('/', 1)[-1]}" for s in i.subjects[:MAX_SUBJECTS]]
     more = len(i.subjects) - len(names)
     return {
-        "rule": i.rule, "rule_type": i.rule_type, "zone": i.zone, "reason": _sentence(i.reason) or "–",
+        "rule": i.rule, "rule_type": i.rule_type, "zone": i.zone, "tripwire": i.tripwire, "severity": i.severity,
+        "acknowledged_by": i.acknowledged_by, "reason": _sentence(i.reason) or "–",
         "when": f"condition since {at(i.start_us)} · {opened} · {closed}",
         "thresholds": thresholds_text(i.thresholds),
         "subjects": ", ".join(names) + (f" and {more} more" if more > 0 else ""),
@@ -221,9 +224,11 @@ def _incident(i: Incident, o: Outcome) -> dict[str, Any]:
 
 def thresholds_text(thresholds: Mapping[str, float]) -> str:
     """Return thresholds in words, with units: {'count': 4.0, 'hold_s': 2.0} → 'count 4, hold 2 s'."""
+    units = {"s": " s", "m": " m", "mps": " m/s", "deg": "°", "sd": " deviations"}
+    parts = ((*name.rpartition("_"), value) for name, value in thresholds.items())
     return ", ".join(
-        f"{name.removesuffix('_s')} {value:g} s" if name.endswith("_s") else f"{name} {value:g}"
-        for name, value in thresholds.items()
+        f"{name} {value:g}{units[unit]}" if name and unit in units else f"{name}{line}{unit} {value:g}"
+        for name, line, unit, value in parts
     )
 
 

@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from operators.stages.live_camera import LiveCameraStage
 from operators.stages.stage import Input, Output
 from schemas import topics
+from schemas.alert_orders import AnyOrder, decode_order, is_order, order_key
 from schemas.live_settings import SettingsAck, SettingsMessage, new_version, stamp_of, version_key
 from schemas.settings import SiteSettings, fingerprint
 from schemas.wire import AlertTransition, DeadLetter, Event, Figures, TrackFrame, decode, encode
@@ -61,13 +62,18 @@ def versions(site: SiteSettings, begun_us: int) -> list[SettingsMessage]:
 
 
 def in_one_process(
-    sites: Sequence[SiteSettings], known: Iterable[SettingsMessage], records: list[Record]
+    sites: Sequence[SiteSettings],
+    known: Iterable[SettingsMessage],
+    records: list[Record],
+    orders: Iterable[AnyOrder] = (),
 ) -> list[Output]:
     """What the stage makes of the records, one camera after the other, and of the silence after them."""
     stage = LiveCameraStage(sites)
     stage.open()
     for i, m in enumerate(known):
         stage.on_settings(version_key(m.site, m.version, m.fingerprint), Input(encode(m), 0, i, 0))
+    for order in orders:
+        stage.on_settings(order_key(order), Input(encode(order), 0, 0, 0))
     out: list[Output] = []
     for camera in sorted({record.key for record in records}):
         logic = stage.logic((camera or b"").decode())
@@ -128,6 +134,40 @@ def acks(pipeline: Pipeline, version: int, stage: str) -> list[SettingsAck]:
     return [a for a in found if a.version == version and a.stage == stage]
 
 
+def give_orders(pipeline: Pipeline, without: Iterable[Output], begun_us: int) -> list[AnyOrder]:
+    """By command, acknowledge an alert one second after it has opened, and mute a rule elsewhere; return the orders.
+
+    Args:
+        without: what there would be without them.
+    """
+    said = [decode(value, AlertTransition) for value in values(without, topics.ALERTS)]
+    repeated = next(t for t in said if t.transition == "update" and t.site == "north")
+    muted = next(t for t in said if t.camera == "south-1" and t.rule_type != "source_lost")
+    opened = next(t for t in said if (t.alert_id, t.transition) == (repeated.alert_id, "open"))
+    author = ["--author", "ann", "--comment", "on the way", "--run-dir", run_dir(pipeline)]
+    ack = ["ack", opened.alert_id, "--from", iso(opened.at_us + 1_000_000)]
+    mute = [
+        "mute",
+        "--site",
+        "south",
+        "--camera",
+        "south-1",
+        "--rule",
+        muted.rule,
+        "--from",
+        iso(begun_us),
+        "--for",
+        "1h",
+    ]
+    for words in (ack, mute):
+        assert cli.main(["alerts", *words, *author]) == 0
+    records = read_topic(pipeline.stack.kafka_bootstrap, topics.SETTINGS)
+    found = [(m.key.decode(errors="replace") if m.key else "", m.value or b"") for m in records]
+    orders = [decode_order(key, value) for key, value in found if is_order(key)]
+    assert [type(o).__name__ for o in orders] == ["Acknowledgement", "Mute"]
+    return orders
+
+
 def poison(bootstrap: str, good: SettingsMessage) -> int:
     """Send what is no version of anything to the topic of settings; return how many dead letters it should make."""
     key = version_key(good.site, good.version, good.fingerprint)
@@ -166,6 +206,8 @@ def test_settings_change_while_frames_flow_and_a_kill_leaves_no_trace(
     job = pipeline.submit("suite", sites, exact)
     letters = poison(pipeline.stack.kafka_bootstrap, first)
     apply(pipeline, tmp_path, north, first)
+    without = in_one_process(sites, (first, second, third), records)
+    orders = give_orders(pipeline, without, begun_us)
     pipeline.feed(parts[0])
     apply(pipeline, tmp_path, changed(north), second)
     feed = pipeline.start_feed(parts[1], KILL_FEED_S)
@@ -191,7 +233,11 @@ def test_settings_change_while_frames_flow_and_a_kill_leaves_no_trace(
     print(capsys.readouterr().out)
 
     assert pipeline.stack.job_exceptions(job), "the kill hit no running job"
-    compare(outcome, in_one_process(sites, (first, second, third), records))
+    expected = in_one_process(sites, (first, second, third), records, orders)
+    compare(outcome, expected)
+    alerts = [decode(value, AlertTransition) for value in values(expected, topics.ALERTS)]
+    assert {t.acknowledged_by for t in alerts} == {"", "ann"}
+    assert len(alerts) < len(values(without, topics.ALERTS))
     poisoned = [x for x in outcome.decoded(topics.DEAD_LETTERS, DeadLetter) if x.topic == topics.SETTINGS]
     assert len(poisoned) == letters
     for m in (first, second, third):

@@ -54,7 +54,8 @@ def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() 
     names = {p.measurement: set(p.fields) | set(p.tags) for p in points}
     names["visit"] = {"dwell_s", "born_inside", "subject", "camera", "class", "site", "zone"}
     names["alert"] = {
-        "value", "reason", "severity", "cause", "zone", "tripwire", "subject", "acknowledged_by", "alert_id", "transition", "camera", "site", "rule", "rule_type",
+        "value", "reason", "severity", "cause", "zone", "tripwire", "subject", "acknowledged_by", "alert_id",
+        "transition", "camera", "site", "rule", "rule_type",
     }  # fmt: skip
     dashboard = json.loads((ROOT / "dashboards/site.json").read_text())
     queries = [t["query"] for p in dashboard["panels"] for t in p["targets"]]

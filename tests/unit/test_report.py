@@ -314,6 +314,10 @@ def test_names_cannot_leave_their_place_in_a_query() -> None:
 
 def test_thresholds_carry_their_units() -> None:
     assert thresholds_text({"count": 4.0, "hold_s": 2.0}) == "count 4, hold 2 s"
+    told = thresholds_text(
+        {"limit_mps": 8.0, "sure_sd": 1.0, "distance_m": 2.5, "tolerance_deg": 60.0, "owner_ratio": 1.5}
+    )
+    assert told == "limit 8 m/s, sure 1 deviations, distance 2.5 m, tolerance 60°, owner_ratio 1.5"
 
 
 def test_the_outcome_is_plain_data() -> None:

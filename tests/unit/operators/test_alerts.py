@@ -713,3 +713,12 @@ def test_a_pulse_that_is_known_late_is_open_for_the_gap_and_dated_by_itself() ->
     assert told(c.said) == [("open", "condition", 10)] and c.said[0].start_us == us(-60)
     assert c.at(13) == []
     assert told(c.at(13.1)) == [("close", "condition", 5)]
+
+
+def test_an_incident_goes_on_from_the_latest_close_whichever_was_said_last() -> None:
+    c = Camera(Intrusion(id="i", zone="z", regroup_s=10.0))
+    c.at(0, (BEGAN, 1), (BEGAN, 2))
+    c.at(12, held(ENDED, us(12), ordinal=1))
+    c.at(13, held(ENDED, us(5), ordinal=2))
+    (opened,) = c.at(21, (BEGAN, 3))
+    assert opened.incident == c.said[0].alert_id != opened.alert_id
