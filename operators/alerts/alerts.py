@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -545,7 +546,10 @@ class Alerts:
             return float(entry.pulses)
         if key[1] == GROUP:
             return float(len(entry.members))
-        return first.value if first.pulse_us else float(facts.value(key[0], first.ordinal, first.other_ordinal))
+        measured = nan if first.pulse_us else float(facts.value(key[0], first.ordinal, first.other_ordinal))
+        return (
+            first.value if isnan(measured) else measured
+        )  # a moment, or no longer under way: what was told of it last
 
     def _why(self, key: Key, entry: Entry) -> str:
         alert = entry.alert

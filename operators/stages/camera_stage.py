@@ -327,7 +327,13 @@ class CameraLogic:
             self._refuse(Refused("too_late", detail, item.raw, item.partition, item.offset), out)
             return
         counts = [0] * figures.TALLIES
-        counts[figures.FRAMES], counts[figures.DETECTIONS], counts[figures.LATE] = 1, len(item.frame.classes), 1
+        counts[figures.LATE] = 1
+        if (
+            self._windows.start_of(at_us) == self._window_us
+        ):  # the kernel counts for it, so that there is one count to store
+            self._memory.tally[:] += (1, len(item.frame.classes))
+        else:
+            counts[figures.FRAMES], counts[figures.DETECTIONS] = 1, len(item.frame.classes)
         report = self._windows.amend(at_us, counts)
         if report:
             out.extend(self._points(figures.window_points(self.site, self.camera, report, 0)))
@@ -423,6 +429,11 @@ class CameraLogic:
         self._say(self._alerts.step(now_us, self._named(held), self._facts, cause), points, out)
         self._memory.wake_us[0] = self._alerts.wake_us()
 
+    def _turn(self, now_us: int) -> None:
+        """Go over to the thresholds that hold at a time."""
+        for rule, threshold in self._alerts.turn(now_us):
+            self._conditions.set_threshold(rule, threshold)
+
     def _named(self, held: Iterable[Sequence[Any]]) -> list[Held]:
         """Return records of conditions with their labels' names."""
         return [Held._make((*r[:3], self._labels[r[3]] if r[3] >= 0 else "", *r[4:])) for r in held]
@@ -443,8 +454,7 @@ class CameraLogic:
         if windows.start_of(now_us) != self._window_us:
             self._count_from(now_us)
         self._look(f)
-        for rule, threshold in self._alerts.turn(now_us):
-            self._conditions.set_threshold(rule, threshold)
+        self._turn(now_us)
         affinity, vectors = NO_AFFINITY, None
         if f.embeddings:
             affinity, vectors = tracker.compare(_embeddings(f), f.embedding_model)
@@ -845,6 +855,7 @@ class CameraLogic:
         self._alerts.restore(s.alerts)
         self._tripwires.restore(tables.approaches, s.wires)
         self._conditions.restore(tables.conditions, s.rules)
+        self._turn(tables.last_us)  # a silence may be the first that it hears of
         self._counters.restore(s.counters)
         tallies, windows = s.windows
         if s.window_us:

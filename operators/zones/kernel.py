@@ -140,7 +140,7 @@ def step(
             v.inside, v.held = 1, 1
             v.inside_us = now_us
             if not v.open:
-                v.open, v.enter_us = 1, now_us
+                v.open, v.enter_us, v.label = 1, now_us, 0  # that of an earlier visit is not stored
                 v.born_inside = 1 if new_born else 0
             if t.status == _CONFIRMED and v.open == 1 and now_us - v.enter_us >= min_inside_us[zone]:
                 v.open, v.label = 2, t.label
