@@ -30,7 +30,7 @@ def _points() -> list[Point]:
         )
         for kind, place in places.items()
     ]  # fmt: skip
-    visit = Visit(Zones.EXIT, 0, 0, -1, 7, AT_US, AT_US, AT_US + 4_000_000, 0, 0)
+    visit = Visit(Zones.EXIT, 0, 0, 7, AT_US, AT_US, AT_US + 4_000_000, 0, 0)
     alert = AlertTransition(
         id="a#open0", alert_id="a", transition="open", site="s", camera="c", rule="r", rule_version=1,
         rule_type="crowding", start_us=AT_US, at_us=AT_US, reason="3 inside",

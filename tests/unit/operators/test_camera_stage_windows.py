@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from operators.influx.line_protocol import line
 from operators.stages import camera_figures as figures
 from operators.stages.camera_stage import CameraLogic
 from operators.stages.stage import Input, Output
@@ -18,6 +19,7 @@ from schemas.wire import Event
 from tests.unit.operators.scenes import (
     CAMERA,
     START_US,
+    alerts_of,
     events_of,
     feed,
     make_frame,
@@ -145,6 +147,13 @@ def test_every_point_of_a_measurement_has_the_same_tags_and_fields_of_the_same_t
         "camera_window", "zone_window", "tripwire_window", "object_window", "flow_window", "heat_map", "zone_sliding",
         "tripwire_sliding", "object_sliding", "visit", "alert", "counter",
     }  # fmt: skip
+
+
+def test_every_point_can_be_written(walked: list[Output]) -> None:
+    """No number is missing, even of an alert that the loss of its source has closed."""
+    assert all(line(p) for p in points_of(walked))
+    lost = [a for a in alerts_of(walked) if a.transition == "close" and a.cause == "source_lost"]
+    assert any(a.rule_type == "crowding" and a.value >= 1 for a in lost), lost
 
 
 def test_the_documentation_names_every_measurement_tag_and_field(walked: list[Output]) -> None:
