@@ -13,11 +13,13 @@ from operators.influx.writer import InfluxTarget, Writer
 from operators.stages import camera_figures as figures
 from operators.windows import Report, SlidingReport, Span
 from operators.zones import Visit, Zones
+from schemas.ids import alert_id, transition_id
 from schemas.wire import AlertTransition, Point
 from tests.integration.pipeline import Pipeline
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "dashboards" / "site.json"
 AT_US = 1_700_000_000_000_000
+ALERT = alert_id("s", "r", 1, "c", "p", "-", AT_US)
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -32,7 +34,7 @@ def _points() -> list[Point]:
     ]  # fmt: skip
     visit = Visit(Zones.EXIT, 0, 0, 7, AT_US, AT_US, AT_US + 4_000_000, 0, 0)
     alert = AlertTransition(
-        id="a#open0", alert_id="a", transition="open", site="s", camera="c", rule="r", rule_version=1,
+        id=transition_id(ALERT, "open", 0), alert_id=ALERT, transition="open", site="s", camera="c", rule="r", rule_version=1,
         rule_type="crowding", start_us=AT_US, at_us=AT_US, reason="3 inside",
     )  # fmt: skip
     return [
