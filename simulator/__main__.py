@@ -1,4 +1,4 @@
-"""`python -m simulator`: a scene or a load into Kafka, with its settings and its truth as files."""
+"""`python -m simulator`: a scene or a load into Kafka, or a scene as files, with its settings and its truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simulator.layout import scene_settings, settings_yaml
 from simulator.load import Load, LoadPlan
 from simulator.poison import poison_messages
 from simulator.producer import SendError, pace, print_progress, send_records
-from simulator.records import Record, to_records, with_disorder, with_duplicates, with_poison
+from simulator.records import Record, length_prefixed, to_records, with_disorder, with_duplicates, with_poison
 from simulator.rule_scenes import RULE_SCENES, rules_scene
 from simulator.rule_truth import RuleAlert, rule_alerts
 from simulator.scenario import build_scene
@@ -52,8 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     scene.add_argument("--disorder", type=float, default=0.0, metavar="RATIO", help="share of records held back")
     scene.add_argument("--poison", type=int, default=0, metavar="COUNT", help="bad messages strewn in between")
     scene.set_defaults(run=_scene)
-    files = commands.add_parser("files", help="write a scene's settings and truth", description=_files.__doc__)
+    files = commands.add_parser("files", help="write a scene's frames, settings and truth", description=_files.__doc__)
     _add_scene_options(files)
+    files.add_argument(
+        "--frames-out", type=Path, metavar="FILE", help="write the frames, for `sightflow replay` (.wire)"
+    )
     files.set_defaults(run=_files)
     load = commands.add_parser("load", help="send a benchmark's load", description=_load.__doc__)
     load.add_argument("--bootstrap-servers", default="127.0.0.1:9092", metavar="HOST:PORT")
@@ -128,8 +131,11 @@ def truth_json(truth: Truth, by_rule: tuple[RuleAlert, ...] = ()) -> bytes:
 
 
 def _files(a: argparse.Namespace) -> int:
-    """Write the scene's site file and truth (--settings-out, --truth-out) and send nothing."""
+    """Write the scene's frames, site file and truth (--frames-out, --settings-out, --truth-out) and send nothing."""
     scene = _make_scene(a)
+    if a.frames_out:
+        with a.frames_out.open("wb") as file:
+            file.writelines(length_prefixed(scene.frames()))
     print(_summary(scene, a))
     return 0
 

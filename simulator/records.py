@@ -27,6 +27,13 @@ def to_records(frames: Iterable[DetectionFrame]) -> Iterator[Record]:
         yield Record(frame.camera.encode(), encode(frame), frame.capture_us // 1000)
 
 
+def length_prefixed(frames: Iterable[DetectionFrame]) -> Iterator[bytes]:
+    """Encode frames as a file holds them: each message after its length (4 bytes, unsigned, little-endian)."""
+    for frame in frames:
+        message = encode(frame)
+        yield len(message).to_bytes(4, "little") + message
+
+
 def with_duplicates(records: Iterable[Record], ratio: float, seed: int, *, delay_count: int = 40) -> Iterator[Record]:
     """Send a share of the records again, up to `delay_count` records later (as a producer's retry does)."""
     rng = np.random.default_rng([seed, 11])

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from operators.stages.replay_stage import Side
 from schemas.ids import alert_subject
-from sightflow.replay.outputs import NEW, OLD, decode_figure, happening_key
+from sightflow.replay.outputs import NEW, OLD, decode_figure, life_key
 from sightflow.replay.sorting import SortedLines
 
 STILL_OPEN_US = 1 << 62
@@ -253,9 +253,9 @@ def _rule_key(t: Transition) -> _RuleKey:
 
 
 def _by_rule(path: Path, folder: Path, extent: _Extent) -> Iterator[Transition]:
-    """Yield transitions rule by rule, each rule's by alert and time; no more than one rule's is ever looked at at once."""
+    """Yield transitions rule by rule, each rule's by alert and in the order of its life: a close may be dated before the opening."""
     folder.mkdir()
-    ordered = SortedLines(lambda line: (*_rule_key(_transition(line)), *happening_key(line)), folder)
+    ordered = SortedLines(lambda line: (*_rule_key(_transition(line)), *life_key(line)), folder)
     for line in _lines(path):
         extent.take(_transition(line).at_us)
         ordered.add(line)

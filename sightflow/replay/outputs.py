@@ -60,6 +60,12 @@ def happening_key(line: bytes) -> tuple[int, str, int]:
     return h.at_us, h.alert_id, _BY_RANK.get(h.transition, 1)
 
 
+def life_key(line: bytes) -> tuple[str, int, int]:
+    """Order transitions by alert, and those of an alert as they follow each other in its life, whatever their dates."""
+    h = decode_happening(line)
+    return h.alert_id, _BY_RANK.get(h.transition, 1), h.at_us
+
+
 def _letter_key(line: bytes) -> tuple[int, int]:
     letter = decode_letter(line)
     return letter.partition, letter.offset

@@ -153,7 +153,7 @@ def _bar(alert: Alert, paired: bool, c: Comparison) -> str:
     begin = min(_x(alert.start_us, c), opened)
     end = max(_x(min(alert.end_us, c.last_us), c), opened + _MIN_BAR)
     until = "open at the end" if alert.end_us == STILL_OPEN_US else shown(alert.end_us)
-    title = f"{shown(alert.opened_us)} to {until}: {alert.reason}"
+    title = f"{shown(min(alert.opened_us, alert.end_us))} to {until}: {alert.reason}"
     kind = "bar" if paired else "bar alone"
     waiting = (
         f'<rect class="{kind} waiting" x="{begin:.1f}" y="0" width="{opened - begin:.1f}" height="{BAR_HEIGHT:g}"/>'

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from operators.counters import CounterWindow
 from operators.influx.line_protocol import line
 from operators.influx.writer import InfluxTarget, Writer
 from operators.stages import camera_figures as figures
@@ -40,6 +41,9 @@ def _points() -> list[Point]:
     return [
         *figures.window_points("s", "c", Report(AT_US, 0, True, spans, [1] * figures.TALLIES, {5: 1_500_000}), 4),
         *figures.sliding_points("s", "c", SlidingReport(AT_US, 300_000_000, 0, True, spans[:3])),
+        figures.counter_point(
+            "s", "c", CounterWindow("shop", AT_US, AT_US + 60_000_000, 2, 1, 0, 2, 1, 0, 1, 2, 0, True)
+        ),
         figures.visit_point("s", "c", "p", "person", "s/c/1/7", visit, 4.0),
         figures.alert_point(alert),
     ]

@@ -44,6 +44,7 @@ def test_the_manifests_arguments_are_what_the_job_takes(monkeypatch: pytest.Monk
 
 
 def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() -> None:
+    from operators.counters import CounterWindow
     from operators.stages import camera_figures
     from operators.windows import Report, SlidingReport, Span
 
@@ -51,6 +52,8 @@ def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() 
     spans = [Span(0, (kind, place, "person")) for kind, place in places.items()]
     points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES, {0: 1}), 1)
     points += camera_figures.sliding_points("s", "c", SlidingReport(0, 30_000_000, 0, True, spans[:3]))
+    interval = CounterWindow("shop", 0, 60_000_000, 1, 0, 0, 1, 0, 0, 1, 1, 0, True)
+    points.append(camera_figures.counter_point("s", "c", interval))
     names = {p.measurement: set(p.fields) | set(p.tags) for p in points}
     names["visit"] = {"dwell_s", "born_inside", "subject", "camera", "class", "site", "zone"}
     names["alert"] = {
@@ -60,6 +63,9 @@ def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() 
     dashboard = json.loads((ROOT / "dashboards/site.json").read_text())
     queries = [t["query"] for p in dashboard["panels"] for t in p["targets"]]
     assert len(queries) > 10
+    assert {"counter", "heat_map", "flow_window", "zone_sliding"} <= {
+        re.findall(r'FROM "(\w+)"', q)[0] for q in queries
+    }
     for query in queries:
         found = re.search(r'FROM "(\w+)"', query)
         assert found, query

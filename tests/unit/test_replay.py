@@ -295,6 +295,21 @@ def test_alerts_of_both_sides_are_paired_as_far_as_can_be() -> None:
     assert paired > 200
 
 
+def test_an_alert_about_a_moment_ends_though_its_close_is_dated_before_its_opening(tmp_path: Path, yard: Path) -> None:
+    """A crossing is dated between two frames, its opening by the frame that told it."""
+    source = write(tmp_path / "in.wire", (encode(yard_frame(n)) for n in range(1, 121)))
+    rules = "      - {id: over, type: line_crossing, tripwire: line, gap_s: 0.5}\n"
+    yard.write_text(yard.read_text() + rules)
+    out = tmp_path / "out"
+    assert replay(source, yard, out, "--compare", str(yard)) == 0
+    said = [t for t in rows_of(out / "alerts.jsonl") if t["rule"] == "over"]
+    at_us = {t["transition"]: t["at_us"] for t in said if t["alert_id"] == said[0]["alert_id"]}
+    assert at_us["close"] < at_us["open"]
+    (row,) = [r for r in json.loads((out / "summary.json").read_text())["rules"] if r["rule"] == "over"]
+    assert row["alert_count"] == {"new": len(said) // 2, "old": len(said) // 2}
+    assert "open at the end: person crossed" not in (out / "timeline.html").read_text()
+
+
 def test_an_alert_is_about_the_same_whatever_the_version_of_the_rule_and_its_start() -> None:
     one = alert_id("s", "r", 1, "cam", "zone", "s/cam/17/3", 100)
     assert alert_subject(one) == alert_subject(alert_id("s", "r", 2, "cam", "zone", "s/cam/17/3", 900)) == "cam/zone/3"

@@ -25,6 +25,7 @@ from schemas.rules import (
     WrongWay,
 )
 from schemas.settings import Tripwire, Zone
+from schemas.wire import DetectionFrame, decode
 from simulator.__main__ import main
 from simulator.floor import Floor, FloorPath, View
 from simulator.rule_scenes import MEMORY_S, RULE_SCENES, SIZES_M, VIEW, RuleScene, Walk, film, rules_scene
@@ -232,10 +233,16 @@ def test_a_seed_moves_everybody_a_little():
     assert SIZES_M["person"][1] > SIZES_M["suitcase"][1]
 
 
-def test_the_command_writes_settings_and_true_alerts_of_scenes_by_name(tmp_path, capsys):
-    settings, truth = tmp_path / "site.yaml", tmp_path / "truth.json"
+def test_the_command_writes_frames_settings_and_true_alerts_of_scenes_by_name(tmp_path, capsys):
+    settings, truth, frames = tmp_path / "site.yaml", tmp_path / "truth.json", tmp_path / "frames.wire"
     options = ["--rule", "speeding", "--rule", "empty", "--settings-out", str(settings), "--truth-out", str(truth)]
-    assert main(["files", *options]) == 0
+    assert main(["files", *options, "--frames-out", str(frames)]) == 0
+    data, written = frames.read_bytes(), []
+    while data:
+        n = int.from_bytes(data[:4], "little")
+        written.append(decode(data[4 : 4 + n], DetectionFrame))
+        data = data[4 + n :]
+    assert written == list(rules_scene(["speeding", "empty"]).frames())
     assert "5 alerts" in capsys.readouterr().out
     assert truth.read_text().count('"open_s"') == 5
     assert "id: speeding" in settings.read_text() and "id: empty" in settings.read_text()
