@@ -529,7 +529,9 @@ class Alerts:
         cooling = self._cooling[key[0]]
         cooling[key[1:]] = entry.closed_us
         self._cooling_count += 1
-        while self._cooling_count > MAX_COOLING or self._cool_us(key, next(iter(cooling.values()))) <= now_us:
+        while cooling and (
+            self._cooling_count > MAX_COOLING or self._cool_us(key, next(iter(cooling.values()))) <= now_us
+        ):
             del cooling[next(iter(cooling))]
             self._cooling_count -= 1
             follow(State.COOLING, Input.COOLED)

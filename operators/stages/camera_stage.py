@@ -690,14 +690,18 @@ class CameraLogic:
         """The source is silent: close what is open, report the windows as far as they are known."""
         out: list[Output] = []
         points: list[Point] = []
-        self._settled = b""
-        self._expect_unusual()
-        for item in self._intake.give_up():
-            self._take(item, out)
+        self._wait_no_more(out)
         if self._tracker.last_us and not self._lost:
             self._lose_source(points, out)
         out.extend(self._points(points))
         return out
+
+    def _wait_no_more(self, out: list[Output]) -> None:
+        """Take the frames that are held back for one that is missing."""
+        self._settled = b""
+        self._expect_unusual()
+        for item in self._intake.give_up():
+            self._take(item, out)
 
     def _lose_source(self, points: list[Point], out: list[Output]) -> None:
         """Close everything at the last frame's time. Windows stay open: frames may still come late from a spool.

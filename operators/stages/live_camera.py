@@ -131,8 +131,7 @@ class LiveCamera(CameraLogic):
     def on_silence(self) -> list[Output]:
         """The source is silent, or is no longer ours."""
         out: list[Output] = []
-        for item in self._intake.give_up():
-            self._take(item, out)
+        self._wait_no_more(out)
         last_us = self._tracker.last_us
         if last_us and self._book.in_force(self.camera, last_us + self.silence_ms * 1000) is None:
             self._depart(out)

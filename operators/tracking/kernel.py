@@ -776,10 +776,10 @@ def publish(
 
 @kernel
 def end_all(tracks: Any, header: Any) -> None:
-    """End every confirmed track and forget the others; the next step frees the slots."""
+    """End every confirmed track and forget the others, those too that ended in the last step; the next one frees the slots."""
     for i in range(header[SLOTS]):
         t = tracks[i]
         if t.status == CONFIRMED:
             t.status, t.seen, t.born_now = ENDED, 0, 0
-        elif t.status == TENTATIVE:
+        else:
             t.status = FREE

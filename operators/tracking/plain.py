@@ -778,7 +778,7 @@ def _write_boxes(rows: _Rows, share: Any, aspect: F64, boxes: Any) -> None:
 def end_all(tracks: Any, header: Any) -> None:
     """Do what `kernel.end_all` does."""
     t = tracks[: int(header[SLOTS])]
-    confirmed, tentative = t["status"] == CONFIRMED, t["status"] == TENTATIVE
+    confirmed = t["status"] == CONFIRMED
     t["seen"][confirmed] = 0
     t["born_now"][confirmed] = 0
-    t["status"][confirmed], t["status"][tentative] = ENDED, FREE
+    t["status"] = np.where(confirmed, ENDED, FREE)

@@ -618,6 +618,17 @@ def test_bounds_hold_and_refusals_are_counted() -> None:
     assert (c.alerts.refused, c.alerts._size) == (5, MAX_ACTIVE)
 
 
+def test_a_rule_that_has_no_cool_down_to_cut_short_gives_up_its_own() -> None:
+    c = Camera(Intrusion(id="x", zone="z", cooldown_s=60.0), Intrusion(id="y", zone="z", cooldown_s=60.0))
+    for n in range(MAX_COOLING):
+        c.at(10 + n * 1e-3, (BEGAN, n))
+        c.at(10 + n * 1e-3 + 5e-4, (ENDED, n))
+    c.at(15.0, held(BEGAN, us(15.0), rule=1))
+    assert told(c.at(15.1, held(ENDED, us(15.1), rule=1))) == [("close", "condition", 15.1)]
+    assert [len(cooling) for cooling in c.alerts._cooling] == [MAX_COOLING, 0]
+    assert c.alerts._cooling_count == MAX_COOLING
+
+
 def test_nothing_is_kept_of_what_is_over() -> None:
     c = Camera(Intrusion(id="i", zone="z", cooldown_s=5.0), Loitering(id="l", zone="z", since_s=1.0))
     for n in range(50):

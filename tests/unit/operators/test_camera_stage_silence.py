@@ -92,6 +92,17 @@ def test_frames_soon_after_a_silence_bring_the_source_back_and_the_window_is_cor
     assert first[0].fields["born_inside_count"] == 2  # who was there is not known to be who is there
 
 
+def test_a_track_that_ended_in_the_last_frame_before_the_silence_ends_once() -> None:
+    logic = logic_of(site(track_memory_s=1.0))
+    out = feed(logic, standing(0, 30))
+    out += feed(logic, [to_input(make_frame(30 + i, START_US + 3_000_000 + i * 500_000), 30 + i) for i in range(3)])
+    assert kinds(out).count("track_end") == 1
+    out += logic.on_silence()
+    assert [e.reason for e in events_of(out) if e.kind == "track_end"] == ["unseen"]
+    levels = [p.fields["present_min"] for p in points_of(out) if p.measurement == "object_window"]
+    assert levels and min(levels) == 0  # type: ignore[type-var]
+
+
 def test_two_silences_are_two_alerts() -> None:
     logic = logic_of(site())
     out = feed(logic, standing(0, 10)) + logic.on_silence()

@@ -266,6 +266,20 @@ def test_a_camera_that_is_removed_and_sends_no_more_ends_without_an_alarm() -> N
     assert not [t for t in alerts_of(out) if t.rule_type == "source_lost"]
 
 
+def test_settings_that_hold_from_a_frame_which_waited_take_over_what_came_before_it_and_nothing_older() -> None:
+    """A silence has that frame taken; the state had been stored while it waited."""
+    stage = stage_of(site(camera()))
+    logic = stage.logic(CAMERA)
+    frames = standing(24)
+    run(logic, [*frames[:20], *frames[21:]])  # the 21st never comes: the last three wait
+    stage.on_settings(*message(site(camera(rules=())), 1, START_US + 2_100_000))
+    out = logic.on_silence()
+    assert [i for i, _ in stamps_of(out)] == [21, 22, 23]
+    later = run(logic, standing(3, 24))
+    assert not letters_of([*out, *later])
+    assert [i for i, _ in stamps_of(later)] == [24, 25, 26]
+
+
 def test_a_camera_that_is_added_begins_with_its_time() -> None:
     stage = stage_of(site())
     assert letters_of(run(stage.logic(CAMERA), standing(1)))[0].reason == "unknown_camera"
