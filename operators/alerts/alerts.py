@@ -511,6 +511,7 @@ class Alerts:
     def _close(self, key: Key, entry: Entry, f: _Frame, because: AlertCause, reason: str, at_us: int) -> None:
         alert = entry.alert
         assert alert is not None
+        at_us = max(at_us, alert.start_us)  # a pulse that is known late may lie before the alert that it opened
         if because != "condition":
             alert.value = self._value(key, entry, f.facts)
         self._say(key, entry, "close", 0, at_us, because, reason, f)

@@ -205,7 +205,9 @@ class Conditions:
     def restore(self, kept: Kept, names: Sequence[str]) -> None:
         """Take up the state of rules of these `names`; that of rules which are gone is forgotten, new ones start empty."""
         self._forget()
-        self.pair_head[REFUSED_PAIRS] = kept.refused_pairs
+        self.pair_head[REFUSED_PAIRS] = (
+            kept.refused_pairs if names and self.names else 0
+        )  # without rules it is not stored
         runs = np.frombuffer(kept.runs, RUN).reshape(-1, len(names)) if names else np.zeros((0, 0), RUN)
         places, pairs = np.frombuffer(kept.places, RUN), np.frombuffer(kept.pairs, PAIR_RUN)
         passages = np.frombuffer(kept.passages, PASSAGE).reshape(-1, 2)

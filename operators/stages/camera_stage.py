@@ -879,6 +879,8 @@ class CameraLogic:
         self._windows.keep(self._was_known)
         self._declare(self._camera)
         self._lost, self._counted = s.lost, s.counted
+        refused_pairs = int(self._conditions.pair_head[REFUSED_PAIRS])
+        self._counted[figures.REFUSED_PAIRS] = min(self._counted[figures.REFUSED_PAIRS], refused_pairs)
         self._window_us, self._memory.wake_us[0] = 0, 0
         self._expect_unusual()
         if s.window_us:

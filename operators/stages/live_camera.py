@@ -133,6 +133,8 @@ class LiveCamera(CameraLogic):
         out: list[Output] = []
         self._wait_no_more(out)
         last_us = self._tracker.last_us
+        if last_us:  # a restored camera has not looked since
+            self._alerts.give_orders(self._orders.holding(self.site, self.camera, last_us))
         if last_us and self._book.in_force(self.camera, last_us + self.silence_ms * 1000) is None:
             self._depart(out)
         return out + super().on_silence()

@@ -231,6 +231,8 @@ class Tracker:
             return self._embedding_model, b""
         n = self.slots
         used = (self.tracks["has_embedding"][:n] == 1) & (self.tracks["status"][:n] != FREE)
+        if not used.any():  # as a tracker has it that was restored when nobody was there
+            return self._embedding_model, b""
         rows = self._gallery[:n] * used[:, None]
         return self._embedding_model, rows.astype("<i2").tobytes()
 

@@ -6,6 +6,7 @@ hours holds 24 times the series, however much happened.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -117,16 +118,19 @@ class Sliding:
         framed += [m.start_us - m.start_us % self.step_us for m in more if m.framed]
         if not s.since_us or not framed:
             return []
-        last_us = min(to_us, max(framed) + self.length_us)  # no later window holds a frame
         first_us = max(s.reported_us, min(framed)) + self.step_us
+        # Those that hold a frame, not every one from the first to the last: between two frames there may be years.
+        ends = {a + n for a in framed for n in range(self.step_us, self.length_us + 1, self.step_us)}
+        steps, more = sorted(s.steps.items()), sorted(more, key=lambda m: m.start_us)
+        starts, starts_of_more = [a for a, _ in steps], [m.start_us for m in more]
         reports = []
-        for end_us in range(first_us, last_us + 1, self.step_us):
+        for end_us in sorted(end for end in ends if first_us <= end <= to_us):
             start_us = end_us - self.length_us
-            if not any(start_us <= a < end_us for a in framed):
-                continue
             complete = closed and start_us >= s.since_us
-            rows = [r for a, step in sorted(s.steps.items()) if start_us <= a < end_us for r in step.rows.values()]
-            rows += [r for m in more if start_us <= m.start_us < end_us for r in m.rows]
+            kept = steps[bisect_left(starts, start_us) : bisect_left(starts, end_us)]
+            rows = [r for _, step in kept for r in step.rows.values()]
+            found = more[bisect_left(starts_of_more, start_us) : bisect_left(starts_of_more, end_us)]
+            rows += [r for m in found for r in m.rows]
             spans = [summary(row, start_us, self.length_us) for row in _joined(rows)]
             reports.append(SlidingReport(start_us, self.length_us, s.revisions.get(start_us, 0), complete, spans))
         return reports

@@ -181,6 +181,21 @@ def test_an_acknowledgement_takes_effect_at_its_time_and_ends_repeats_and_escala
     assert told(acked, "in") == told(plain, "in"), "the other one goes on"
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_silence_that_comes_first_after_a_restart_knows_of_mutes(restarts: bool) -> None:
+    stage = LiveCameraStage([site()])
+    stage.open()
+    stage.on_settings(*message(mute(5, 60, rule="crowd")))
+    logic = stage.logic(CAMERA)
+    for record in standing(100):
+        logic.on_record(record)
+    if restarts:
+        data, logic = logic.snapshot(), stage.logic(CAMERA)
+        logic.restore(data or b"")
+    said = [t for t in alerts_of(logic.on_silence()) if t.rule == "crowd"]
+    assert [(t.transition, t.muted) for t in said] == [("close", True)]
+
+
 def test_a_mute_holds_back_what_would_open_until_it_is_over() -> None:
     out = run(site(), mute(0, 5.05, rule="in"), mute(0, 60, camera="other"), mute(0, 60, site="t"))
     assert told(out, "in") == [("open", "condition", pytest.approx(5.1))]

@@ -37,6 +37,7 @@ from schemas.rules import (
     Loitering,
     OffHours,
     Proximity,
+    Removed,
     Speeding,
 )
 from schemas.settings import Period, Schedule
@@ -724,6 +725,16 @@ def test_a_pulse_that_is_known_late_is_open_for_the_gap_and_dated_by_itself() ->
     assert told(c.said) == [("open", "condition", 10)] and c.said[0].start_us == us(-60)
     assert c.at(13) == []
     assert told(c.at(13.1)) == [("close", "condition", 5)]
+
+
+def test_no_alert_closes_before_it_starts_where_pulses_of_a_group_are_known_late() -> None:
+    c = Camera(Removed(id="r", since_s=1.0, gap_s=0.5, grouped=True))
+    for known_s, at_s in ((10.0, 9.0), (11.0, 8.5)):  # the second says of a time before the first one's start
+        c.at(known_s, held(PULSE, us(at_s), ordinal=int(10 * at_s)))
+        c.at(known_s + 0.6)
+    assert [(t.transition, (t.start_us - NOON_US) / S, (t.at_us - NOON_US) / S) for t in c.said] == [
+        ("open", 9.0, 10.0), ("close", 9.0, 9.0), ("open", 11.0, 11.0), ("close", 11.0, 11.0),
+    ]  # fmt: skip
 
 
 def test_an_incident_goes_on_from_the_latest_close_whichever_was_said_last() -> None:

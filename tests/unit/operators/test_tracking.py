@@ -475,6 +475,13 @@ def test_embeddings_of_another_model_are_not_compared() -> None:
     assert run.tracker.step(*_arrays([walker(20)]), LABELS, run.now_us + 40_000, ASPECT, too_long)
 
 
+def test_nothing_is_kept_of_looks_that_nobody_has() -> None:
+    run = Run()
+    run.tracker.step(*_arrays([walker(0)]), LABELS, run.now_us, ASPECT, np.full((1, 8), np.nan, np.float16), "a")
+    assert run.tracker.slots == 1
+    assert run.tracker.embeddings() == ("a", b"")
+
+
 def test_how_fast_a_new_look_replaces_the_old_one_does_not_hang_on_the_frame_rate() -> None:
     angles = []
     for fps in (50, 25, 10, 5):

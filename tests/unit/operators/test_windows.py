@@ -325,6 +325,18 @@ def test_a_jump_of_a_year_closes_in_few_steps_even_with_somebody_inside() -> Non
     assert (later.spans[0].level_min, later.spans[0].level_mean) == (1, 1.0)
 
 
+def test_sliding_windows_are_reported_open_in_few_steps_over_a_jump_of_years() -> None:
+    second_us = 1_000_000
+    start_us, later_us = 1_700_000_000 * second_us, 2_400_000_000 * second_us
+    w = Windows(second_us, 10 * second_us, ((3 * second_us, second_us),))
+    w.open_at(start_us)
+    for at_us in (start_us, later_us):
+        w.tally(at_us)[0] += 1
+    starts = [(r.start_us - start_us) // second_us for r in w.report_open() if isinstance(r, SlidingReport)]
+    jump = (later_us - start_us) // second_us
+    assert starts == [-2, -1, 0, jump - 2]
+
+
 def test_another_window_length_after_a_restart_starts_on_its_own_grid_and_amends_nothing_of_the_old() -> None:
     old = Windows(10, GRACE)
     old.open_at(T0 + 12)
