@@ -22,8 +22,10 @@ PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 XY = tuple[float, float]
 Plane = Literal["image", "ground"]
-TimeOfDay = Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")]
-Date = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}\Z")]
+TIME_OF_DAY = r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z"
+DATE = r"^\d{4}-\d{2}-\d{2}\Z"
+TimeOfDay = Annotated[str, Meta(pattern=TIME_OF_DAY)]
+Date = Annotated[str, Meta(pattern=DATE)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Severity = Literal["info", "warning", "critical"]
 

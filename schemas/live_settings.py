@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.fields import SettingsError
+from schemas.refusals import refusal
 from schemas.settings import Camera, SiteSettings, fingerprint
 from schemas.settings_checks import check_settings
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -117,8 +118,7 @@ def site_of(message: SettingsMessage, known: Container[Camera] = frozenset()) ->
     try:
         settings = msgspec.msgpack.decode(message.settings, type=SiteSettings)
     except msgspec.ValidationError as e:
-        problem, _, path = str(e).partition(" - at `$")
-        raise SettingsError(source, path.rstrip("`").lstrip("."), problem) from None
+        raise refusal(e, msgspec.msgpack.decode(message.settings), source) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as e:
         raise SettingsError(source, "", f"not readable as MessagePack: {e}") from None
     if settings.site != message.site:

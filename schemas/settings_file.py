@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from schemas.fields import SettingsError
+from schemas.refusals import refusal
 from schemas.settings import SiteSettings
 from schemas.settings_checks import check_settings
 
@@ -85,7 +86,6 @@ def parse_settings(raw: bytes, source: str = "settings") -> SiteSettings:
     try:
         settings = msgspec.convert(tree, SiteSettings)
     except msgspec.ValidationError as e:
-        problem, _, path = str(e).partition(" - at `$")
-        raise SettingsError(source, path.rstrip("`").lstrip("."), problem) from None
+        raise refusal(e, tree, source) from None
     check_settings(settings, source)
     return settings

@@ -13,7 +13,18 @@ from sightflow.places import REPO_ROOT
 
 PAGES = sorted(
     path
-    for folder in (".", "docs", "docs/adr", "operators/*", "edge_agent", "k8s", "bench", "dashboards", "models/*")
+    for folder in (
+        ".",
+        "docs",
+        "docs/adr",
+        "operators/*",
+        "edge_agent",
+        "k8s",
+        "bench",
+        "dashboards",
+        "models/*",
+        "simulator",
+    )
     for path in REPO_ROOT.glob(f"{folder}/*.md")
 )
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
@@ -39,6 +50,19 @@ def code_of(page: Path) -> str:
 def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def headings_of(page: Path) -> set[str]:
+    """The names by which a link leads to the headings of a page."""
+    text = CODE.sub(lambda code: "" if code[0].startswith("```") else code[0], page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_into_a_page_lead_to_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    inner = [(path, to) for path, to in links if "://" not in path and (not path or path.endswith(".md"))]
+    assert [(path, to) for path, to in inner if to not in headings_of(page.parent / path if path else page)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
