@@ -220,13 +220,8 @@ class Tracker:
         """End every track: the source is lost."""
         self._way.end_all(self.tracks, self.header)
 
-    def snapshot(self) -> tuple[int, bytes, bytes, bytes, str, bytes]:
-        """Return (last_us, header, stream, live rows, embedding model, their embeddings)."""
-        rows = self.tracks[: self.slots].tobytes()
-        return self.last_us, self.header.tobytes(), self.stream.tobytes(), rows, *self.embeddings()
-
     def embeddings(self) -> tuple[str, bytes]:
-        """Return what the snapshot holds of appearance: model, and the live rows' embeddings."""
+        """Return what a snapshot holds of appearance: model, and the live rows' embeddings."""
         if self._gallery is None:
             return self._embedding_model, b""
         n = self.slots
@@ -239,7 +234,7 @@ class Tracker:
     def restore(
         self, last_us: int, header: bytes, stream: bytes, rows: bytes, embedding_model: str = "", gallery: bytes = b""
     ) -> None:
-        """Take up a snapshot."""
+        """Take up `last_us`, `header`, `stream`, the live rows of `tracks`, and `embeddings`."""
         self.last_us = last_us
         self.tracks[: self.slots] = np.zeros((), TRACK)
         self.header[:] = np.frombuffer(header, np.int64)

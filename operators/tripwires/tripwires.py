@@ -69,12 +69,8 @@ class Tripwires:
         )  # fmt: skip
         return [Crossing(*r) for r in self._out[:n].tolist()] if n else []
 
-    def snapshot(self, slots: int) -> bytes:
-        """Return the live rows."""
-        return self.approaches[:slots].tobytes()
-
     def restore(self, rows: bytes, places: Sequence[str]) -> None:
-        """Take up live rows written for wires of these `Tripwire.place`; others are forgotten, new ones start empty."""
+        """Take up live rows (of `approaches`) for wires of these `Tripwire.place`; others are forgotten, new ones start empty."""
         old = np.frombuffer(rows, kernel.APPROACH).reshape(-1, len(places)) if places else None
         self.approaches[:] = np.zeros((), kernel.APPROACH)
         if old is None:

@@ -67,10 +67,6 @@ class Zones:
         )  # fmt: skip
         return [Visit(*r) for r in self._out[:n].tolist()] if n else []
 
-    def snapshot(self, slots: int) -> bytes:
-        """Return the live rows."""
-        return self.visits[:slots].tobytes()
-
     def end(self, zones: Sequence[int], tracks: npt.NDArray[Any], slots: int) -> list[Visit]:
         """End the visits to these zones, each at its last moment inside; return the exits of those that were reported."""
         exits = []
@@ -84,7 +80,7 @@ class Zones:
         return exits
 
     def restore(self, rows: bytes, places: Sequence[str]) -> None:
-        """Take up live rows written for zones of these `Zone.place`; visits to others are forgotten, new zones start empty."""
+        """Take up live rows (of `visits`) for zones of these `Zone.place`; visits to others are forgotten, new zones start empty."""
         old = np.frombuffer(rows, kernel.VISIT).reshape(-1, len(places)) if places else None
         self.visits[:] = np.zeros((), kernel.VISIT)
         if old is None:

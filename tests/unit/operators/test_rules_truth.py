@@ -7,8 +7,10 @@ the rule (who stands still came to within half a metre of the place before it st
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from bench.rules import Found, Score, Watched, judge, scored, tolerance_s, watch
 from simulator.rule_scenes import RULE_SCENES, rules_scene
@@ -76,6 +78,16 @@ def test_visits_and_crossings_are_those_of_the_paths_at_any_frame_rate(name: str
     crossings = sorted((c.tripwire, c.object, c.direction, (c.at_us - start_us) / 1e6) for c in truth.crossings)
     assert [c[:3] for c in found.crossings] == [c[:3] for c in crossings]
     assert all(abs(got[3] - want[3]) < 0.01 for got, want in zip(found.crossings, crossings, strict=True))
+
+
+@pytest.mark.parametrize(("name", "radius"), [("stopped", {"still_m": 0.7}), ("stopped-image", {"still_ratio": 0.6})])
+def test_a_larger_radius_takes_who_creeps_for_standing_still(name: str, radius: dict[str, float]) -> None:
+    """0.2 m/s for the rule's time is less than twice the radius then (docs/rules.md, stopped)."""
+    scene = rules_scene([name])
+    (camera,) = scene.settings.cameras
+    site = structs.replace(scene.settings, cameras=(structs.replace(camera, **radius),))
+    before, after = ({f.subjects for f in watch(s, name).alerts} for s in (scene, replace(scene, settings=site)))
+    assert after == before | {("creeps",)} and ("creeps",) not in before
 
 
 @pytest.mark.parametrize("name", RULE_SCENES)

@@ -133,9 +133,9 @@ def test_crossings_equal_exact_geometry_and_survive_restarts(
             assert c.born_us <= c.at_us <= now
             got[c.slot].append((n, c.side))
         if n in restarts:
-            rows, wires = wires.snapshot(len(crowd)), make()
+            rows, wires = wires.approaches[: len(crowd)].tobytes(), make()
             wires.restore(rows, [wire.place])
-            assert wires.snapshot(len(crowd)) == rows
+            assert wires.approaches[: len(crowd)].tobytes() == rows
     mirrored, aspect = on_ground and floor is Y_UP, 1.0 if on_ground else ASPECT
     for slot, w in enumerate(crowd):
         assert got[slot] == model(line, band, w, (True, not classes), aspect, mirrored, on_ground)
@@ -294,5 +294,5 @@ def test_an_approach_does_not_follow_a_wire_to_the_other_plane() -> None:
     old.step(table(crowd, 0, times), 1, ASPECT, times[0])
     for wire, known in ((image, 1), (ground, 0)):
         new = Tripwires([wire], 4)
-        new.restore(old.snapshot(1), [image.place])
+        new.restore(old.approaches[:1].tobytes(), [image.place])
         assert np.count_nonzero(new.approaches["known"]) == known

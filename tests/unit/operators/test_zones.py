@@ -208,9 +208,9 @@ def test_visits_equal_a_slow_model_and_survive_restarts(
             assert v.ordinal == v.slot  # an object without a number is never reported
             got[v.slot].append((v.kind, v.enter_us, v.at_us, v.label, bool(v.born_inside)))
         if n in restarts:
-            rows, zones = zones.snapshot(len(crowd)), make()
+            rows, zones = zones.visits[: len(crowd)].tobytes(), make()
             zones.restore(rows, [zone.place])
-            assert zones.snapshot(len(crowd)) == rows
+            assert zones.visits[: len(crowd)].tobytes() == rows
     for slot, w in enumerate(crowd):
         assert got[slot] == model(zone, w, times, aspect)
 
@@ -348,7 +348,7 @@ def test_visits_do_not_follow_a_zone_to_the_other_plane() -> None:
     old.step(table(crowd, 0, times), 1, times[0])
     for zone, open_visits in ((image, 1), (ground, 0)):
         new = Zones([zone], 4)
-        new.restore(old.snapshot(1), [image.place])
+        new.restore(old.visits[:1].tobytes(), [image.place])
         assert np.count_nonzero(new.visits["open"]) == open_visits
 
 
@@ -365,7 +365,7 @@ def test_after_new_settings_visits_follow_their_zone() -> None:
     old.visits["enter_us"][0] = times[1], times[2]
     new = Zones([b], 4)  # zone a is gone
     new.set_labels(["person"])
-    new.restore(old.snapshot(1), [a.place, b.place])
+    new.restore(old.visits[:1].tobytes(), [a.place, b.place])
     happened = [v for n in (4, 5) for v in new.step(table(crowd, n, times), 1, times[n])]
     assert [(v.kind, v.enter_us, v.at_us) for v in happened] == [(Zones.EXIT, times[2], times[4])]
 
