@@ -126,6 +126,7 @@ class LiveCamera(CameraLogic):
             self._report_open(points)
         out.extend(self._points(points))
         self.settings = ABSENT + self.settings
+        self.settings_due_us = 0  # after a silence, a frame from before its removal may still come
         self._tracker.last_us = 0  # its absence is no silence of the source
 
     def on_silence(self) -> list[Output]:

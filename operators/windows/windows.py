@@ -224,6 +224,7 @@ class Windows:
     def _begin_anew(self) -> None:
         """Of windows before the oldest open one nothing is known."""
         self._forgotten_us = self.oldest_us
+        self._archive_dirty = True
         for sliding in self._sliding:
             sliding.begin(self.oldest_us)
 

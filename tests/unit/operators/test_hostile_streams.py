@@ -13,7 +13,7 @@ from operators.stages.live_camera import LiveCamera
 from tests.unit.operators.hostile import Judge, Run, chance, draw_site, draw_stream
 
 MAX_STATE_BYTES = 2_000_000
-SEEDS = ((2, 150), (4, 150), (10, 150), (11, 150), (69, 300), (114, 300))
+SEEDS = ((2, 150), (4, 150), (10, 150), (11, 150), (69, 300), (114, 300), (201, 200), (202, 200))
 """(seed, frames)"""
 
 

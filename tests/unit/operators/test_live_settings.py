@@ -280,6 +280,16 @@ def test_settings_that_hold_from_a_frame_which_waited_take_over_what_came_before
     assert [i for i, _ in stamps_of(later)] == [24, 25, 26]
 
 
+def test_a_frame_from_before_the_removal_that_comes_after_the_silence_is_worked_on_by_what_held_then() -> None:
+    stage = stage_of(site(camera()))
+    logic = stage.logic(CAMERA)
+    stage.on_settings(*message(site(), 1, START_US + 5 * SECOND_US))
+    run(logic, standing(20))
+    logic.on_silence()
+    out = run(logic, standing(5, 20))
+    assert stamps_of(out) == [(i, fingerprint(site(camera()))) for i in range(20, 25)]
+
+
 def test_a_camera_that_is_added_begins_with_its_time() -> None:
     stage = stage_of(site())
     assert letters_of(run(stage.logic(CAMERA), standing(1)))[0].reason == "unknown_camera"

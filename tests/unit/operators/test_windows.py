@@ -325,6 +325,13 @@ def test_a_jump_of_a_year_closes_in_few_steps_even_with_somebody_inside() -> Non
     assert (later.spans[0].level_min, later.spans[0].level_mean) == (1, 1.0)
 
 
+def test_the_archive_is_stored_anew_when_the_cameras_time_begins() -> None:
+    w = made()
+    assert w.archive() is not None and w.archive() is None
+    w.open_at(T0)  # records that were refused came first
+    assert w.archive() == w.archive_now()
+
+
 def test_sliding_windows_are_reported_open_in_few_steps_over_a_jump_of_years() -> None:
     second_us = 1_000_000
     start_us, later_us = 1_700_000_000 * second_us, 2_400_000_000 * second_us
