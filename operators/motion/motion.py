@@ -39,7 +39,7 @@ class Trajectory(NamedTuple):
             "path": tuple((ms, round(x / wide, digits), round(y, digits)) for ms, x, y in self.path),
             "path_error": math.ceil(self.error * 10**digits + 1.0) / 10**digits,
             "stopped_s": self.stopped_s,
-            **{name: round(value, 3) for name, value in known if value is not None},
+            **{name: round(float(value), 3) for name, value in known if value is not None},
         }
 
 
@@ -71,11 +71,11 @@ class Motion:
             begin, end = path[-1], kernel.open_end(m, step)
             path.append(end)
             errors.append(kernel.decoded_error(int(m.errors[0]), step))
-            seconds = (end[2] - begin[2]) * 1e-3
+            seconds = int(end[2] - begin[2]) * 1e-3  # kernels give NumPy's numbers where they run as plain Python
             if seconds >= kernel.STRETCH_S:
                 fastest_mps = max(fastest_mps, math.dist(begin[:2], end[:2]) / seconds)
         walked_m = kernel.distance(m) if on_ground else 0.0
-        mean_mps = walked_m / ((path[-1][2] - path[0][2]) * 1e-3) if len(path) > 1 else 0.0
+        mean_mps = walked_m / (int(path[-1][2] - path[0][2]) * 1e-3) if len(path) > 1 else 0.0
         is_known = on_ground and count > 0
         return Trajectory(
             tuple((int(ms), float(x), float(y)) for x, y, ms in path),

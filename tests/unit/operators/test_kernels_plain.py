@@ -15,7 +15,9 @@ if sys.argv[2] == "plain":
     warnings.simplefilter("error")
 from operators.compiled import COMPILED
 assert COMPILED == (sys.argv[2] != "plain")
+import numpy
 from tests.unit.operators import test_ground_places
+from tests.unit.operators.hostile import Run, draw_site, draw_stream
 from tests.unit.operators.scenes import CAMERA, noisy_scene
 digest = hashlib.sha256()
 scene = noisy_scene(3, duration_s=12.0)
@@ -25,6 +27,12 @@ for logic, records in ((scene.fresh(), scene.records), on_the_ground):
         for output in logic.on_record(record):
             digest.update(output.value)
         digest.update(logic.snapshot())
+rng = numpy.random.default_rng([10, 5])
+hostile_run, steps = Run(draw_site(rng)), draw_stream(rng, 60)
+for step in steps:
+    for output in hostile_run.take(step):
+        digest.update(output.value)
+    digest.update(hostile_run.state or b"")
 print(digest.hexdigest())
 """
 
