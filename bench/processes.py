@@ -69,15 +69,16 @@ def busy_s() -> float:
 
 def peak_memory_mib(pid: int) -> float:
     """Return the most memory a process has held (VmHWM)."""
-    for line in (_PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return _status_mib(str(pid), "VmHWM:")
 
 
 def memory_mib() -> float:
     """Return the memory that this process holds now (VmRSS)."""
-    for line in (_PROC / "self" / "status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+    return _status_mib("self", "VmRSS:")
+
+
+def _status_mib(process: str, field: str) -> float:
+    for line in (_PROC / process / "status").read_text().splitlines():
+        if line.startswith(field):
             return int(line.split()[1]) / 1024
     return 0.0

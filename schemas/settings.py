@@ -249,20 +249,20 @@ def fingerprint(settings: SiteSettings) -> str:
     It depends on values alone. msgspec's `omit_defaults` goes by identity: settings that were pickled into a job, or that
     spell a default out, would have other digits than those that are compared with them.
     """
-    return hashlib.sha256(msgspec.msgpack.encode(_told(settings))).hexdigest()[:12]
+    return hashlib.sha256(msgspec.msgpack.encode(without_defaults(settings))).hexdigest()[:12]
 
 
-def _told(value: Any) -> Any:
-    """Return settings as plain data without what is at its default."""
+def without_defaults(value: Any) -> Any:
+    """Return settings, or any part of them, as plain data without what is at its default."""
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         told = {config.tag_field: config.tag} if config.tag_field else {}
         for name, default in _defaults(type(value)):
             found = getattr(value, name)
             if found != default:
-                told[name] = _told(found)
+                told[name] = without_defaults(found)
         return told
-    return [_told(item) for item in value] if isinstance(value, tuple) else value
+    return [without_defaults(item) for item in value] if isinstance(value, tuple) else value
 
 
 @lru_cache(maxsize=256)

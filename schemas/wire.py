@@ -39,6 +39,7 @@ EDGE_RATIO = 0.5
 
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01: seconds or milliseconds sent as microseconds fall below it
 LATEST_US = 4_102_444_800_000_000  # 2100-01-01: far below the overflow of int64 nanoseconds in 2262
+NEVER_US = 1 << 62  # later than any time, with room to add to it
 MAX_AHEAD_US = 5_000_000
 """A frame may be captured at most this long after it was received (clocks of camera and agent differ)."""
 

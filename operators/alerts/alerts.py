@@ -16,12 +16,11 @@ from schemas.fields import Severity
 from schemas.ids import alert_id, track_id, transition_id
 from schemas.rules import AnyRule, LineCrossing, OffHours, WireRule, identity
 from schemas.settings import Schedule
-from schemas.wire import AlertCause, AlertTransition
+from schemas.wire import NEVER_US, AlertCause, AlertTransition
 
 MAX_ACTIVE = 1000  # subjects of alerts that are open or may open, per camera; further ones are refused and counted
 MAX_COOLING = 4096  # cool-downs that run at a time per camera; beyond, the oldest is cut short
 MAX_SUBJECTS = 100  # named in a transition; `subject_count` counts them all
-NEVER_US = 1 << 62
 BEGAN, ENDED, PULSE = range(3)
 PLACE, GROUP = -1, -2
 """Instead of an ordinal: the rule's place itself, and all subjects of a rule whose alerts are grouped."""

@@ -6,10 +6,11 @@ event time alone, as with versions of settings.
 
 from __future__ import annotations
 
-from operators.alerts.alerts import NEVER_US, Orders
+from operators.alerts.alerts import Orders
 from schemas.alert_orders import ANY, Acknowledgement, AnyOrder, Mute, camera_of, decode_order
 from schemas.fields import SettingsError
 from schemas.live_settings import SettingsAck, SettingsProblem
+from schemas.wire import NEVER_US
 
 MAX_KEPT = 50_000  # orders of all sites; beyond, the one that was taken first is forgotten
 

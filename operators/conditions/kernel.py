@@ -200,6 +200,14 @@ def is_attended(tracks: Any, slots: int, motions: Any, i: int, is_owner: Any, ne
 
 
 @kernel
+def _tell(out: Any, n: int, kind: int, run: Any, at_us: Any, rule: int, slot: int, t: Any) -> int:
+    """Write what becomes of a visit's run."""
+    return _write(
+        out, n, kind, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, at_us, run_value(run, DWELL)
+    )  # fmt: skip
+
+
+@kernel
 def _dwell(
     out: Any, n: int, run: Any, v: Any, over: bool, inside: bool, wanted: bool, least_us: int, now_us: int, rule: int, slot: int,
     t: Any,
@@ -208,10 +216,7 @@ def _dwell(
     if run.phase != IDLE and (over or not v.open or v.enter_us > run.true_us):
         ended = run.phase == OPEN
         if ended:
-            n = _write(
-                out, n, ENDED, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, run.true_us,
-                run_value(run, DWELL),
-            )  # fmt: skip
+            n = _tell(out, n, ENDED, run, run.true_us, rule, slot, t)
         clear(run)
         if ended:
             return n
@@ -219,10 +224,7 @@ def _dwell(
         return n
     long_enough = now_us - v.enter_us >= least_us
     if run.phase == OPEN and not long_enough:
-        n = _write(
-            out, n, ENDED, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, run.true_us,
-            run_value(run, DWELL),
-        )  # fmt: skip
+        n = _tell(out, n, ENDED, run, run.true_us, rule, slot, t)
         run.phase = TOLD
     elif run.phase == OPEN:
         run.true_us = now_us
@@ -232,9 +234,7 @@ def _dwell(
         else:
             run.since_us, run.value = now_us, np.float64(now_us - v.enter_us) * 1e-6
         run.phase, run.true_us = OPEN, now_us
-        n = _write(
-            out, n, BEGAN, rule, slot, t.label, t.ordinal, t.born_us, -1, 0, run.since_us, now_us, run_value(run, DWELL)
-        )
+        n = _tell(out, n, BEGAN, run, now_us, rule, slot, t)
     return n
 
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from operators.counters.resets import NEVER_US, Resets
+from operators.counters.resets import Resets
 from schemas.settings import Counter
+from schemas.wire import NEVER_US
 
 MAX_PENDING = 4096  # dates that wait per counter; what comes beyond counts at the nearest of them
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
-NEVER_US = 1 << 62
+from schemas.wire import NEVER_US
+
 _SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAYS = 4  # from yesterday on: a reset of each of them, so that one lies ahead even where a day is left out

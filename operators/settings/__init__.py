@@ -1,5 +1,5 @@
 """Which version of a site's settings holds when."""
 
-from operators.settings.book import NEVER_US, Placement, SettingsBook
+from operators.settings.book import Placement, SettingsBook
 
-__all__ = ["NEVER_US", "Placement", "SettingsBook"]
+__all__ = ["Placement", "SettingsBook"]

@@ -20,10 +20,8 @@ from schemas.live_settings import (
     stamp_of,
 )
 from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
-from schemas.wire import LATEST_US
+from schemas.wire import NEVER_US
 
-NEVER_US = 2 * LATEST_US
-"""Later than any frame."""
 MAX_SITES = 10_000
 
 

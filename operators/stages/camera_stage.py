@@ -38,6 +38,7 @@ from schemas.ids import event_id, track_id
 from schemas.settings import Camera, SiteSettings, fingerprint, index_cameras
 from schemas.settings import HeatMap as HeatMapSettings
 from schemas.wire import (
+    NEVER_US,
     SCHEMA_VERSION,
     AlertCause,
     AlertTransition,
@@ -184,9 +185,6 @@ class UnknownCamera:
         """Do nothing: the camera was once in the settings and is no more."""
 
 
-NEVER_US = 1 << 62
-
-
 class _Facts:
     """What alerts may ask of the last frame."""
 
@@ -328,9 +326,8 @@ class CameraLogic:
             return
         counts = [0] * figures.TALLIES
         counts[figures.LATE] = 1
-        if (
-            self._windows.start_of(at_us) == self._window_us
-        ):  # the kernel counts for it, so that there is one count to store
+        if self._windows.start_of(at_us) == self._window_us:
+            # The kernel counts for it, so that there is one count to store.
             self._memory.tally[:] += (1, len(item.frame.classes))
         else:
             counts[figures.FRAMES], counts[figures.DETECTIONS] = 1, len(item.frame.classes)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from sightflow.replay.comparison import COUNTER_FIELDS, Comparison, CounterRow, FigureRow, PlaceRow
 from sightflow.replay.outputs import NEW, OLD
 
+ZONE_FIGURES = ("visits", "entries", "mean dwell s")
+WIRE_FIGURES = ("left", "right")
+COUNTER_FIGURES = ("in", "out", "most inside")
 MAX_ROWS = 60
 """Of one table on a terminal; `summary.json` has all."""
 
@@ -20,11 +23,28 @@ def text_of(c: Comparison) -> str:
         _table(
             "alerts", _head(both, "rule", "type") + (["only old", "only new"] if both else []), _rules(c, both), cameras
         ),
-        _table("zones", _zone_head(both), [_zone(p, both) for p in places if p.kind == "zone"], cameras),
-        _table("tripwires", _wire_head(both), [_wire(p, both) for p in places if p.kind == "tripwire"], cameras),
+        _table(
+            "zones",
+            _place_head("zone", ZONE_FIGURES, both),
+            [_zone(p, both) for p in places if p.kind == "zone"],
+            cameras,
+        ),
+        _table(
+            "tripwires",
+            _place_head("tripwire", WIRE_FIGURES, both),
+            [_wire(p, both) for p in places if p.kind == "tripwire"],
+            cameras,
+        ),
     ]
     counters = sorted(c.counters(), key=lambda row: not row.differs)
-    parts.append(_table("counters", _counter_head(both), [_counter(row, both) for row in counters], cameras))
+    parts.append(
+        _table(
+            "counters",
+            _place_head("counter", COUNTER_FIGURES, both),
+            [_counter(row, both) for row in counters],
+            cameras,
+        )
+    )
     if both:
         differing = c.other_figures()
         parts.append(
@@ -44,19 +64,16 @@ def _head(both: bool, *names: str) -> list[str]:
     return ["camera", *names, *(("old", "new") if both else ("alerts",))]
 
 
+def _place_head(place: str, names: Sequence[str], both: bool) -> list[str]:
+    return ["camera", place, *([f"{name} {side}" for name in names for side in ("old", "new")] if both else names)]
+
+
 def _rules(c: Comparison, both: bool) -> list[list[str]]:
     rows = []
     for r in sorted(c.rules, key=lambda r: not r.differs):
         counts = [r.count[OLD], r.count[NEW], r.only[OLD], r.only[NEW]] if both else [r.count[NEW]]
         rows.append([r.camera, r.rule, r.rule_type, *map(str, counts)])
     return rows
-
-
-def _zone_head(both: bool) -> list[str]:
-    names = ("visits", "entries", "mean dwell s")
-    return ["camera", "zone", *(f"{name} {side}" for name in names for side in ("old", "new"))] if both else [
-        "camera", "zone", *names,
-    ]  # fmt: skip
 
 
 def _zone(p: PlaceRow, both: bool) -> list[str]:
@@ -67,26 +84,12 @@ def _zone(p: PlaceRow, both: bool) -> list[str]:
     return cells
 
 
-def _wire_head(both: bool) -> list[str]:
-    names = ("left", "right")
-    return ["camera", "tripwire", *(f"{name} {side}" for name in names for side in ("old", "new"))] if both else [
-        "camera", "tripwire", *names,
-    ]  # fmt: skip
-
-
 def _wire(p: PlaceRow, both: bool) -> list[str]:
     cells = [p.camera, p.place]
     for value in ("left", "right"):
         for side in (OLD, NEW) if both else (NEW,):
             cells.append(str(getattr(p.counts[side], value)))
     return cells
-
-
-def _counter_head(both: bool) -> list[str]:
-    names = ("in", "out", "most inside")
-    return ["camera", "counter", *(f"{name} {side}" for name in names for side in ("old", "new"))] if both else [
-        "camera", "counter", *names,
-    ]  # fmt: skip
 
 
 def _counter(row: CounterRow, both: bool) -> list[str]:

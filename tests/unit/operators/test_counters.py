@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from operators.counters import Counters, CounterWindow, Resets
 from operators.counters.counters import MAX_PENDING
-from operators.counters.resets import NEVER_US
 from schemas.settings import Counter, CounterWire
+from schemas.wire import NEVER_US
 from tests.unit.operators.scenes import bounded
 
 S = 1_000_000
