@@ -13,8 +13,10 @@ from schemas.wire import Point
 _INT64 = 1 << 63
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and lone surrogates, which UTF-8 cannot carry
 _KEY = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
-_MEASUREMENT = str.maketrans({",": "\\,", " ": "\\ "})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_KEPT_TEXTS, _KEPT_LENGTH = 4096, 256
+"""How many texts are remembered as they are written, and the characters of the longest: a few MB, whatever comes."""
+_written: dict[str, str] = {}  # of names and values of tags and names of fields, which come again and again
 
 
 class BadPoint(ValueError):
@@ -29,14 +31,15 @@ def line(point: Point) -> str:
         raise BadPoint(f"{point.measurement}: expected at least one field")
     if not -_INT64 < point.at_ns < _INT64:
         raise BadPoint(f"{point.measurement}: time {point.at_ns} ns does not fit int64")
-    head = _text(point.measurement, "measurement").translate(_MEASUREMENT)
-    tags = "".join(f",{_tag(k)}={_tag(v, k)}" for k, v in sorted(point.tags.items()))
-    fields = ",".join(f"{_tag(k)}={_value(k, v)}" for k, v in sorted(point.fields.items()))
+    head = _text(point.measurement, "measurement").replace(",", "\\,").replace(" ", "\\ ")
+    known = _written.get
+    tags = "".join([f",{known(k) or _tag(k)}={known(v) or _tag(v, k)}" for k, v in sorted(point.tags.items())])
+    fields = ",".join([f"{known(k) or _tag(k)}={_value(k, v)}" for k, v in sorted(point.fields.items())])
     return f"{head}{tags} {fields} {point.at_ns}"
 
 
 def _text(text: str, what: str) -> str:
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):  # the first is told at once, and true of most
         raise BadPoint(f"{what}: expected no control characters and no lone surrogates, got {text!r}")
     return text
 
@@ -47,7 +50,12 @@ def _tag(text: str, name: str = "") -> str:
         raise BadPoint(f"{what}: expected some text, got none (an empty tag would be another series)")
     if text[-1] == "\\":
         raise BadPoint(f"{what}: must not end in a backslash, got {text!r}")
-    return _text(text, what).translate(_KEY)
+    written = _text(text, what).translate(_KEY)
+    if len(text) <= _KEPT_LENGTH:
+        if len(_written) >= _KEPT_TEXTS:
+            _written.clear()
+        _written[text] = written
+    return written
 
 
 def _value(name: str, value: bool | int | float | str) -> str:

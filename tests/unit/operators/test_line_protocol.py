@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from influxdb_client import Point as ClientPoint
 
+from operators.influx import line_protocol
 from operators.influx.line_protocol import BadPoint, line
 from schemas.wire import Point
 from tests.unit.operators.scenes import bounded
@@ -108,3 +109,46 @@ def test_floats_read_back_to_the_last_bit(number: float) -> None:
 def test_what_the_protocol_cannot_carry_is_refused(point: Point) -> None:
     with pytest.raises(BadPoint):
         line(point)
+
+
+ODD = st.text(st.sampled_from('a, =\\"#\n\x7f\ud800é\u2028'), max_size=3)
+
+
+@bounded(300)
+@given(st.builds(Point, ODD, st.dictionaries(ODD, ODD, max_size=3), st.just(1), st.dictionaries(ODD, ODD, max_size=3)))
+def test_what_was_written_before_changes_no_line_and_no_refusal(point: Point) -> None:
+    def outcome() -> str:
+        try:
+            return line(point)
+        except BadPoint as e:
+            return f"refused: {e}"
+
+    after_others = outcome()
+    line_protocol._written.clear()
+    assert outcome() == after_others == outcome()
+
+
+def test_equal_texts_and_numbers_are_written_by_what_they_are() -> None:
+    text = 'a =,"b'
+    point = Point(text, {text: text}, 1, {text: text, "t": True, "u": 1, "v": 1.0, "w": "1", "x": "True"})
+    key = r'a\ \=\,"b'
+    fields = rf'{key}="a =,\"b",t=true,u=1i,v=1.0,w="1",x="True"'
+    for _ in range(2):
+        assert line(point) == rf'a\ =\,"b,{key}={key} {fields} 1'
+
+
+def test_a_text_that_may_be_a_field_is_still_refused_as_a_tag_and_named_by_its_place() -> None:
+    assert line(Point("m", {}, 1, {"f": "a\\"})) == r'm f="a\\" 1'
+    for _ in range(2):
+        with pytest.raises(BadPoint, match=r"^tag t: must not end"):
+            line(Point("m", {"t": "a\\"}, 1, {"f": 1}))
+        with pytest.raises(BadPoint, match=r"^tag or field name: must not end"):
+            line(Point("m", {"a\\": "t"}, 1, {"f": 1}))
+
+
+def test_what_is_remembered_of_texts_is_bounded_in_number_and_length() -> None:
+    for i in range(3 * line_protocol._KEPT_TEXTS):
+        long = f"{i}" * line_protocol._KEPT_LENGTH
+        assert line(Point("m", {f"k{i}": long}, 1, {"f": 1})) == f"m,k{i}={long} f=1i 1"
+        assert len(line_protocol._written) <= line_protocol._KEPT_TEXTS
+    assert max(map(len, line_protocol._written)) <= line_protocol._KEPT_LENGTH
