@@ -254,6 +254,27 @@ def distance(m: Any) -> float:
 
 
 @kernel
+def course(motions: Any, slot: int, on_ground: bool, out: Any) -> tuple[int, float]:
+    """Write an object's path up to its last observation, and return how many places it has, and how far it goes in m.
+
+    Args:
+        out: float64, at least (MAX_VERTICES + 1) × 4, changed in place: of each place x, y, ms since born_us, and the error of the
+            stretch that ends there (the first one's means nothing).
+    """
+    m = motions[slot]
+    step = STEP_M if on_ground else STEP_RATIO
+    count: Any = np.int64(m.vertex_count)
+    for i in range(count):
+        out[i, 0], out[i, 1], out[i, 2] = vertex(m, i, step)
+        out[i, 3] = decoded_error(m.errors[i], step)
+    if count > 0 and np.int64(m.last_ms) > out[count - 1, 2]:
+        out[count, 0], out[count, 1], out[count, 2] = open_end(m, step)
+        out[count, 3] = decoded_error(m.errors[0], step)
+        count += 1
+    return count, distance(m) if on_ground else 0.0
+
+
+@kernel
 def derive(t: Any, m: Any, on_ground: bool) -> None:
     """Set what follows from the tracker's state."""
     m.distance_m = np.nan

@@ -54,6 +54,7 @@ class Motion:
     def __init__(self, still_m: float, still_ratio: float, capacity: int) -> None:
         self.motions: npt.NDArray[Any] = np.zeros(capacity, kernel.MOTION)
         self.still = np.array([still_m, still_ratio], np.float64)
+        self._course = np.zeros((kernel.MAX_VERTICES + 1, 4))
 
     def step(self, tracks: npt.NDArray[Any], slots: int, on_ground: bool, now_us: int) -> None:
         """Take the tracks after their step."""
@@ -61,34 +62,29 @@ class Motion:
 
     def trajectory(self, track: Any, slot: int, on_ground: bool) -> Trajectory:
         """Return how the object of a slot has moved, up to its last observation."""
-        m = self.motions[slot : slot + 1].view(np.recarray)[0]
-        step = kernel.STEP_M if on_ground else kernel.STEP_RATIO
-        count = int(m.vertex_count)
-        path = [kernel.vertex(m, i, step) for i in range(count)]
-        errors = [kernel.decoded_error(int(m.errors[i]), step) for i in range(1, count)]
-        fastest_mps = float(m.fastest_mps)
-        if count and int(m.last_ms) > path[-1][2]:
-            begin, end = path[-1], kernel.open_end(m, step)
-            path.append(end)
-            errors.append(kernel.decoded_error(int(m.errors[0]), step))
-            seconds = int(end[2] - begin[2]) * 1e-3  # kernels give NumPy's numbers where they run as plain Python
+        count, walked_m = kernel.course(self.motions, slot, on_ground, self._course)
+        path = [(int(ms), x, y) for x, y, ms, _ in self._course[:count].tolist()]
+        m = self.motions[slot]
+        fastest_mps = float(m["fastest_mps"])
+        if count > int(m["vertex_count"]):  # the last stretch is open
+            (before_ms, *begin), (after_ms, *end) = path[-2:]
+            seconds = (after_ms - before_ms) * 1e-3
             if seconds >= kernel.STRETCH_S:
-                fastest_mps = max(fastest_mps, math.dist(begin[:2], end[:2]) / seconds)
-        walked_m = kernel.distance(m) if on_ground else 0.0
-        mean_mps = walked_m / (int(path[-1][2] - path[0][2]) * 1e-3) if len(path) > 1 else 0.0
+                fastest_mps = max(fastest_mps, math.dist(begin, end) / seconds)
+        mean_mps = float(walked_m) / ((path[-1][0] - path[0][0]) * 1e-3) if count > 1 else 0.0
         is_known = on_ground and count > 0
         return Trajectory(
-            tuple((int(ms), float(x), float(y)) for x, y, ms in path),
-            max(errors, default=step),
+            tuple(path),
+            max(self._course[1:count, 3].tolist(), default=kernel.STEP_M if on_ground else kernel.STEP_RATIO),
             self._stopped_ms(track, m) * 1e-3,
-            walked_m if is_known else None,
+            float(walked_m) if is_known else None,
             mean_mps if is_known else None,
             max(fastest_mps, mean_mps) if is_known else None,
         )
 
     def _stopped_ms(self, track: Any, m: Any) -> int:
-        now_ms = (int(track["seen_us"]) - int(m.still_us)) // 1000
-        return int(m.stopped_ms) + (now_ms if now_ms >= kernel.STOP_S * 1e3 else 0)
+        now_ms = (int(track["seen_us"]) - int(m["still_us"])) // 1000
+        return int(m["stopped_ms"]) + (now_ms if now_ms >= kernel.STOP_S * 1e3 else 0)
 
     def restore(self, rows: bytes, tracks: npt.NDArray[Any], slots: int, on_ground: bool) -> None:
         """Take up the live rows of a snapshot; `tracks` as they were then."""

@@ -418,7 +418,8 @@ class CameraLogic:
         if crossing_count:
             crossings = [Crossing(*r) for r in scratch.crossing_records[:crossing_count].tolist()]
             self._note_crossings(crossings, now_us, out)
-        self._apply_rules(now_us, scratch.held_records[:held_count].tolist(), cause, points, out)
+        if held_count or now_us >= self._alerts.wake_us():
+            self._apply_rules(now_us, scratch.held_records[:held_count].tolist(), cause, points, out)
 
     def _apply_rules(
         self, now_us: int, held: Iterable[Sequence[Any]], cause: Cause, points: list[Point], out: list[Output]
@@ -569,7 +570,7 @@ class CameraLogic:
             self._flows.forget(int(t["ordinal"]))
             subject = track_id(self.site, self.camera, born_us, int(t["ordinal"]))
             self._event(
-                "track_end", subject, seen_us, out, label=self._labels[t["label"]],
+                "track_end", subject, "", seen_us, out, label=self._labels[t["label"]],
                 dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen", first_us=born_us,
                 **self._motion.trajectory(t, slot, self._camera.has_ground).fields(float(self._memory.picture[0])),
                 zone_times={self._zone_ids[zone]: s for zone, s in self._stays.take(slot).items()},
@@ -595,7 +596,9 @@ class CameraLogic:
                 self._windows.change(key, v.at_us, +1)
                 self._windows.count(key, v.at_us, figures.BORN_INSIDE if v.born_inside else figures.ENTERED)
                 self._note_flow(v, label)
-                self._event("enter", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside))
+                self._event(
+                    "enter", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside)
+                )
             elif v.kind == Zones.EXIT:
                 dwell_us = v.at_us - v.enter_us
                 dwell_s = dwell_us * 1e-6
@@ -609,7 +612,7 @@ class CameraLogic:
                 if speed_mps is not None:
                     self._windows.speed(key, v.at_us, speed_mps)
                 self._event(
-                    "exit", subject, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
+                    "exit", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
                     dwell_s=dwell_s, reason=self._ending,
                 )  # fmt: skip
                 points.append(figures.visit_point(self.site, self.camera, zone, label, subject, v, dwell_s))
@@ -631,11 +634,11 @@ class CameraLogic:
             self._counters.cross(c.wire, right, label, c.at_us, now_us)
             subject = track_id(self.site, self.camera, c.born_us, c.ordinal)
             self._event(
-                "crossing", subject, c.at_us, out, label=label, tripwire=wire, direction="right" if right else "left"
-            )
+                "crossing", subject, wire, c.at_us, out, label=label, tripwire=wire, direction="right" if right else "left"
+            )  # fmt: skip
 
-    def _event(self, kind: Any, subject: str, at_us: int, out: list[Output], **fields: Any) -> None:
-        place = fields.get("zone") or fields.get("tripwire") or fields.get("counter") or ""
+    def _event(self, kind: Any, subject: str, place: str, at_us: int, out: list[Output], **fields: Any) -> None:
+        """Say what happened to a subject; `place`: the zone, tripwire or counter that `fields` name."""
         event = Event(
             id=event_id(kind, subject, place, at_us), kind=kind, site=self.site, camera=self.camera, subject=subject,
             at_us=at_us, settings=self.settings, **fields,
@@ -662,7 +665,7 @@ class CameraLogic:
             points.append(figures.counter_point(self.site, self.camera, w))
             if w.complete:
                 self._event(
-                    "counter", self.camera, w.end_us, out, counter=w.counter, in_count=w.in_count,
+                    "counter", self.camera, w.counter, w.end_us, out, counter=w.counter, in_count=w.in_count,
                     out_count=w.out_count, occupancy=w.occupancy,
                 )  # fmt: skip
 
@@ -670,8 +673,9 @@ class CameraLogic:
         """Pack points into messages of bounded size; of two for one place and time (revisions), the later one stays."""
         if not points:
             return []
-        latest = {(p.measurement, *p.tags.values(), p.at_ns): p for p in points}
-        kept = list(latest.values())
+        kept = points
+        if len(points) > 1:
+            kept = list({(p.measurement, *p.tags.values(), p.at_ns): p for p in points}.values())
         return [
             Output(
                 topics.FIGURES,
@@ -712,7 +716,7 @@ class CameraLogic:
         self._expect_unusual()
         self._end_tracks("source_lost", cause, points, out)
         self._close_alerts("source_lost", "the source is lost", cause, points, out)
-        self._event("source_lost", self.camera, last_us, out)
+        self._event("source_lost", self.camera, "", last_us, out)
         self._say([source_alert(self.site, self.camera, "open", last_us, last_us, cause)], points, out)
         self._report_open(points)
 
@@ -754,7 +758,7 @@ class CameraLogic:
 
     def _find_source(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         self._lost = False
-        self._event("source_back", self.camera, now_us, out)
+        self._event("source_back", self.camera, "", now_us, out)
         lost_us = self._tracker.last_us
         self._say([source_alert(self.site, self.camera, "close", lost_us, now_us, cause)], points, out)
         self._say_counters(self._counters.resume(now_us), points, out)
