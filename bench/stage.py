@@ -12,12 +12,13 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import linear_regression
 from typing import Any
 
 from bench import machine
 from bench.figures import median, spread_text
 from bench.scene import SETTINGS, Street
-from operators.stages import camera_kernel, camera_stage
+from operators.stages import camera_kernel, camera_stage, packed_state
 from operators.stages.camera_stage import CameraLogic, CameraStage
 from operators.stages.stage import Input
 from schemas.settings import SiteSettings
@@ -34,8 +35,16 @@ def inputs(detection_count: int, frame_count: int) -> list[tuple[str, Input]]:
     ]
 
 
-def run_whole(records: list[tuple[str, Input]], site: SiteSettings) -> tuple[float, float, dict[str, float], int]:
-    """Return CPU µs per frame of (on_record, snapshot), the outputs per topic, and the size of the last snapshot."""
+def per_object(sizes: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return, of (objects, bytes of state), the bytes that each object adds, and those that a camera takes without any."""
+    slope, constant = linear_regression([objects for objects, _ in sizes], [size for _, size in sizes])
+    return slope, constant
+
+
+def run_whole(
+    records: list[tuple[str, Input]], site: SiteSettings
+) -> tuple[float, float, dict[str, float], tuple[float, float]]:
+    """Return CPU µs per frame of (on_record, snapshot), the outputs per topic, and means of (live objects, bytes of a snapshot)."""
     stage = CameraStage([site])
     stage.open()
     logics = {f"cam-{i:03d}": stage.logic(f"cam-{i:03d}") for i in range(CAMERAS)}
@@ -45,7 +54,7 @@ def run_whole(records: list[tuple[str, Input]], site: SiteSettings) -> tuple[flo
         logics[key].on_record(record)
         logics[key].snapshot()
     took = stored = 0.0
-    size = 0
+    size = objects = 0
     clock = time.perf_counter_ns
     for key, record in records[warm:]:
         logic = logics[key]
@@ -56,10 +65,13 @@ def run_whole(records: list[tuple[str, Input]], site: SiteSettings) -> tuple[flo
         stored += clock() - middle
         took += middle - begun
         size += len(snapshot or b"")
+        assert isinstance(logic, CameraLogic)
+        tracker = logic._tracker
+        objects += int((tracker.tracks["status"][: tracker.slots] > 0).sum())
         for o in out:
             outputs[o.topic] = outputs.get(o.topic, 0) + 1
     n = len(records) - warm
-    return took / n / 1000, stored / n / 1000, {t: round(c / n, 4) for t, c in outputs.items()}, size // n
+    return took / n / 1000, stored / n / 1000, {t: round(c / n, 4) for t, c in outputs.items()}, (objects / n, size / n)
 
 
 class _Timer:
@@ -105,7 +117,7 @@ def _timed_parts(timer: _Timer) -> Iterator[None]:
         (CameraLogic, "_figures", "window reports"),
         (CameraLogic, "_points", "encode figures"),
         (CameraLogic, "snapshot", "snapshot"),
-        (camera_kernel, "pack", "  of it: kernel"),
+        (packed_state, "pack", "  of it: kernel"),
         (Windows, "snapshot", "  of it: windows"),
         (Alerts, "snapshot", "  of it: alerts"),
     ]
@@ -147,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     site = SETTINGS[a.settings](CAMERAS)
     print("\n".join(machine.as_lines(machine.describe())), flush=True)
+    sizes = []
     for count in a.detections:
         records = inputs(count, a.frames)
         wholes = [run_whole(records, site) for _ in range(a.passes)]
@@ -155,10 +168,14 @@ def main(argv: list[str] | None = None) -> int:
             f"\n{count} detections per frame, {len(records):,} frames of {CAMERAS} cameras, {a.settings} settings, {a.passes} passes"
         )
         print(f"  {'on_record':<20} {spread_text([w[0] for w in wholes], 1)} µs")
-        print(f"  {'snapshot':<20} {spread_text([w[1] for w in wholes], 1)} µs, {wholes[0][3]:,} bytes")
+        print(f"  {'snapshot':<20} {spread_text([w[1] for w in wholes], 1)} µs, {wholes[0][3][1]:,.0f} bytes")
         print(f"  outputs per frame: {wholes[0][2]}")
         for name in parts[0]:
             print(f"    {name:<18} {median(p[name] for p in parts):6.2f} µs")
+        sizes.append(wholes[0][3])
+    if len(sizes) > 1:
+        slope, constant = per_object(sizes)
+        print(f"\nstate: {slope:.0f} bytes per live object and {constant:,.0f} per camera")
     return 0
 
 

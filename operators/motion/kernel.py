@@ -56,7 +56,6 @@ MOTION = np.dtype(
 )  # fmt: skip
 KEPT_BYTES = MOTION.fields["speed_mps"][1]  # type: ignore[index]
 """What a snapshot must hold of a row; of its vertices only those in use."""
-FIXED_BYTES = MOTION.fields["vertices"][1]  # type: ignore[index]
 
 STILL_M, STILL_RATIO = range(2)
 """Of the parameters (float64): radius on the ground, and in heights of the box where the ground is not known."""

@@ -17,8 +17,6 @@ PACE = np.dtype(
     ],
     align=True,
 )
-KEPT_BYTES = 8
-"""What a snapshot must hold of a row whose visit is open."""
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""One frame of one camera, and its whole state, as one call of compiled code each.
+"""One frame of one camera as one call of compiled code.
 
 The capabilities' own kernels are called one after the other; what lies between them stays in registers. All arrays come out
 of two blocks of memory: the camera's own (SECTIONS) and one that all cameras of a thread share (SCRATCH_SECTIONS).
@@ -18,7 +18,7 @@ from operators.block import matrix, matrix_at, place, vector, vector_at
 from operators.compiled import COMPILED, kernel
 from operators.conditions import kernel as conditions
 from operators.conditions import table as condition_table
-from operators.conditions.table import HELD, IDLE, PAIR_COUNT, PAIR_RUN, PASSAGE, REFUSED_PAIRS, RULE, RUN
+from operators.conditions.table import HELD, PAIR_RUN, PASSAGE, RULE, RUN
 from operators.heat_map import kernel as heat_map
 from operators.intake.intake import BOOT, CAPTURE_US, NEXT_SEQ
 from operators.motion import kernel as motion
@@ -30,7 +30,7 @@ from operators.stages.track_frame import write_track_frame
 from operators.tracking import kernel as tracking
 from operators.tracking import plain as plain_tracking
 from operators.tracking import table
-from operators.tracking.table import FREE, SLOTS, TRACK
+from operators.tracking.table import SLOTS, TRACK
 from operators.tripwires import kernel as tripwires
 from operators.tripwires.kernel import APPROACH, CROSSING
 from operators.zones import kernel as zones
@@ -74,29 +74,7 @@ USUAL_UNTIL_US, SILENCE_US = range(2)
 NOT_NEXT = -1
 
 I8, F8, F4, U4, U1, B1 = (np.dtype(name) for name in ("<i8", "<f8", "<f4", "<u4", "u1", "?"))
-WORD = 8  # bytes; rows of all tables are whole words
-TRACK_BYTES, VISIT_BYTES, APPROACH_BYTES = TRACK.itemsize, VISIT.itemsize, APPROACH.itemsize
-PACE_BYTES, PACE_WORDS = PACE.itemsize, pace.KEPT_BYTES // WORD
-MOTION_BYTES, MOTION_FIXED_WORDS = MOTION.itemsize, motion.FIXED_BYTES // WORD
-MOTION_WORDS = motion.KEPT_BYTES // WORD  # at most: of its vertices, only those in use are kept
-TRACK_WORDS, VISIT_WORDS, APPROACH_WORDS = TRACK_BYTES // WORD, VISIT_BYTES // WORD, APPROACH_BYTES // WORD
-RUN_BYTES, PAIR_BYTES, PASSAGE_BYTES = RUN.itemsize, PAIR_RUN.itemsize, PASSAGE.itemsize
-RUN_WORDS, PAIR_WORDS, PASSAGE_WORDS = RUN_BYTES // WORD, PAIR_BYTES // WORD, PASSAGE_BYTES // WORD
-GROUND_AT = -(-TRACK.fields["ground"][1] // WORD)  # type: ignore[index]
-GROUND_END = (TRACK.fields["ground"][1] + TRACK.fields["ground"][0].itemsize) // WORD  # type: ignore[index]
-"""The words of a TRACK that mean nothing without `has_ground`."""
-HEADER_END = table.HEADER_SIZE
-STREAM_END = HEADER_END + table.STREAM_SIZE
-TALLY_END = STREAM_END + 2
-ORDER_END = TALLY_END + 5
-HEAD_WORDS = ORDER_END + 2  # the clock; how many cells of the heat map follow, and PACE_BIT
-PACE_BIT = 32  # of that word: with each open visit goes its pace
-CELL_BIT = 48  # a cell is kept as its index above its µs: 64 × 64 cells, and hours of hundreds of objects
-BIN_HEAD = 5  # bytes: how MessagePack begins a `bin`
-GROUND_BIT, VISITS_BIT, RUNS_BIT = 16, 17, 49
-MAX_PLACES = (
-    32  # zones or tripwires of a camera (schemas.settings.Camera): bits of a mask that fits beside a slot's number
-)
+MAX_PLACES = 32  # zones or tripwires of a camera (schemas.settings.Camera)
 
 step_tracks = tracking.step if COMPILED else plain_tracking.step
 publish_tracks = tracking.publish if COMPILED else plain_tracking.publish
@@ -240,128 +218,3 @@ advance = _advance(
         block,
     )
 )
-
-
-# ---- state -------------------------------------------------------------------------------------------------------------
-
-
-@kernel
-def _copy(out: Any, at: int, words: Any, begin: int, end: int) -> int:
-    for i in range(begin, end):
-        out[at + i - begin] = words[i]
-    return at + end - begin
-
-
-@kernel
-def _copy_runs(out: Any, at: int, memory: Any, begin: Any, count: int) -> int:
-    """Copy those of `count` RUN rows that are under way, after a mask of which these are."""
-    runs, mask, head = vector_at(memory, begin, count, RUN), np.int64(0), at
-    at += 1
-    for r in range(count):
-        if runs[r].phase != IDLE:
-            mask |= np.int64(1) << np.int64(r)
-            at = _copy(out, at, vector_at(memory, begin + RUN_BYTES * r, RUN_WORDS, I8), 0, RUN_WORDS)
-    out[head] = mask
-    return at
-
-
-@kernel
-def _copy_conditions(out: Any, at: int, memory: Any, rules: int) -> int:
-    """Copy what is kept of the rules beside their objects' runs: those of places, pairs, passages (each with its number)."""
-    at = _copy_runs(out, at, memory, place(memory, PLACE_RUNS), rules)
-    head = vector(memory, PAIR_HEAD, I8)
-    out[at], out[at + 1] = head[PAIR_COUNT], head[REFUSED_PAIRS]
-    words = PAIR_WORDS * head[PAIR_COUNT]
-    at = _copy(out, at + 2, vector_at(memory, place(memory, PAIR_RUNS), words, I8), 0, words)
-    passages, count, begin = vector_at(memory, place(memory, PASSAGES), 2 * rules, PASSAGE), 0, at
-    at += 1
-    for p in range(2 * rules):
-        if passages[p].at_us:
-            out[at] = p
-            row = place(memory, PASSAGES) + PASSAGE_BYTES * p
-            at = _copy(out, at + 1, vector_at(memory, row, PASSAGE_WORDS, I8), 0, PASSAGE_WORDS)
-            count += 1
-    out[begin] = count
-    return at
-
-
-def _pack(stamp: int) -> Any:
-    """Make `pack`, as `_advance` does."""
-
-    @kernel
-    def pack(memory: Any, scratch: Any) -> int:
-        """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
-
-        The bytes begin at WORD, their head BIN_HEAD before. In words: header and stream of the tracker, tally, order, clock;
-        how many cells of the heat map have any time, and those;
-        where there are rules, `_copy_conditions`; for each slot in use: its number, whether its `ground` counts, a mask of its
-        open visits and whether runs are under way in one word, a mask of its known approaches in the next, then the rows
-        themselves; of a motion, the vertices in use and nothing after them; of runs, `_copy_runs`.
-        """
-        head_bytes = vector(scratch, OUT, U1)
-        out = vector_at(scratch, place(scratch, OUT) + WORD, head_bytes.shape[0] // WORD - 1, I8)
-        header, tracks = vector(memory, HEADER, I8), vector(memory, TRACKS, TRACK)
-        visits, approaches = matrix(memory, VISITS, VISIT), matrix(memory, APPROACHES, APPROACH)
-        motions = vector(memory, MOTIONS, MOTION)
-        at = _copy(out, 0, header, 0, table.HEADER_SIZE)
-        at = _copy(out, at, vector_at(memory, place(memory, STREAM), table.STREAM_SIZE, I8), 0, table.STREAM_SIZE)
-        at = _copy(out, at, vector(memory, TALLY, I8), 0, 2)
-        at = _copy(out, at, vector(memory, ORDER, I8), 0, 5)
-        at = _copy(out, at, vector(memory, CLOCK, I8), 0, 1) + 1
-        cells_us = vector(memory, HEAT_CELLS_US, I8)
-        for cell in range(cells_us.shape[0]):
-            if cells_us[cell]:
-                out[at] = np.int64(cell) << CELL_BIT | cells_us[cell]
-                at += 1
-        paces = matrix(memory, PACES, PACE)
-        out[HEAD_WORDS - 1] = at - HEAD_WORDS | (np.int64(paces.shape[1] > 0) << PACE_BIT)
-        rules = vector(memory, RULES, RULE).shape[0]
-        if rules:
-            at = _copy_conditions(out, at, memory, rules)
-        for i in range(header[SLOTS] if stamp >= 0 else 0):
-            t = tracks[i]
-            if t.status == FREE:
-                continue
-            words = vector_at(memory, place(memory, TRACKS) + TRACK_BYTES * i, TRACK_WORDS, I8)
-            head = at
-            at = _copy(out, at + 2, words, 0, GROUND_AT)
-            if t.has_ground:
-                at = _copy(out, at, words, GROUND_AT, GROUND_END)
-            at = _copy(out, at, words, GROUND_END, TRACK_WORDS)
-            kept: Any = MOTION_FIXED_WORDS + np.int64(motions[i].vertex_count)
-            words = vector_at(memory, place(memory, MOTIONS) + MOTION_BYTES * i, kept, I8)
-            at = _copy(out, at, words, 0, kept)
-            open_visits, known_approaches = 0, 0
-            for zone in range(visits.shape[1]):
-                if visits[i, zone].open:
-                    open_visits |= 1 << zone
-                    row = place(memory, VISITS) + VISIT_BYTES * (i * visits.shape[1] + zone)
-                    at = _copy(out, at, vector_at(memory, row, VISIT_WORDS, I8), 0, VISIT_WORDS)
-                    if paces.shape[1]:
-                        row = place(memory, PACES) + PACE_BYTES * (i * paces.shape[1] + zone)
-                        at = _copy(out, at, vector_at(memory, row, PACE_WORDS, I8), 0, PACE_WORDS)
-            for wire in range(approaches.shape[1]):
-                if approaches[i, wire].known:
-                    known_approaches |= 1 << wire
-                    row = place(memory, APPROACHES) + APPROACH_BYTES * (i * approaches.shape[1] + wire)
-                    at = _copy(out, at, vector_at(memory, row, APPROACH_WORDS, I8), 0, APPROACH_WORDS)
-            end = _copy_runs(out, at, memory, place(memory, RUNS) + RUN_BYTES * rules * i, rules)
-            has_runs = end > at + 1
-            at = end if has_runs else at
-            out[head] = (
-                i
-                | (np.int64(t.has_ground) << GROUND_BIT)
-                | (open_visits << VISITS_BIT)
-                | (np.int64(has_runs) << RUNS_BIT)
-            )
-            out[head + 1] = known_approaches
-        size = at * WORD
-        begin = WORD - BIN_HEAD
-        head_bytes[begin], head_bytes[begin + 1], head_bytes[begin + 2] = 0xC6, size >> 24, (size >> 16) & 0xFF
-        head_bytes[begin + 3], head_bytes[begin + 4] = (size >> 8) & 0xFF, size & 0xFF
-        return WORD + size
-
-    return pack
-
-
-pack = _pack(source_stamp(table, motion, zones, tripwires, condition_table, block))

@@ -1,26 +1,24 @@
-"""The memory of the camera stage: one block per camera, one that all cameras of a thread share, and how the first is stored."""
+"""The memory of the camera stage: one block per camera, and one that all cameras of a thread share."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from operators.block import Block
-from operators.conditions import Conditions, Kept
-from operators.conditions.table import HELD, MAX_PAIRS
+from operators.conditions import Conditions
+from operators.conditions.table import HELD
 from operators.heat_map import HeatMap
 from operators.intake import Intake
 from operators.motion import Motion
-from operators.motion.kernel import MOTION
 from operators.pace import Paces
 from operators.stages import camera_kernel as k
 from operators.stages import track_frame
 from operators.tracking import Scratch, Tracker
-from operators.tracking.table import SLOTS
 from operators.tracking.tracker import MAX_DETECTIONS
 from operators.tripwires import Tripwires
 from operators.tripwires.kernel import CROSSING
@@ -31,6 +29,7 @@ from schemas.wire import DetectionFrame
 TEMPLATE_BYTES = 1 << 16
 """Room for the constant part of a track frame: 200 labels of up to 256 bytes, and names."""
 FLOOR_SIZE = 9
+WORD = 8  # bytes
 DETECTION_BYTES = 16 + 4 + 1  # box, score, class
 
 
@@ -95,7 +94,7 @@ class CameraScratch(Scratch):
         self._message_bytes = TEMPLATE_BYTES + track_frame.ROOM_FOR_HEADS + capacity * track_frame.BYTES_PER_TRACK
         self.found = np.zeros(5, np.int64)
         self.keys, self.items = np.zeros(capacity), np.zeros(capacity, np.int64)
-        self.frame = np.zeros((k.FRAME_HEAD + DETECTION_BYTES * MAX_DETECTIONS) // k.WORD + 1, np.int64)
+        self.frame = np.zeros((k.FRAME_HEAD + DETECTION_BYTES * MAX_DETECTIONS) // WORD + 1, np.int64)
         self._room: tuple[int, ...] = (-1, 0, 0, 0)
         self.make_room(0, 0, 0, 0)
 
@@ -109,7 +108,7 @@ class CameraScratch(Scratch):
         self.visit_records = np.zeros(visits, RECORD)
         self.crossing_records = np.zeros(crossings, CROSSING)
         self.held_records = np.zeros(held, HELD)
-        self.out = np.zeros(max(self._message_bytes, state_bytes) // k.WORD * k.WORD + k.WORD, np.uint8)
+        self.out = np.zeros(max(self._message_bytes, state_bytes) // WORD * WORD + WORD, np.uint8)
         block = Block.holding([(self, name) for name in k.SCRATCH_SECTIONS])
         self.memory = block.memory
         self._bytes = memoryview(self.memory)  # type: ignore[arg-type]  # an array is a buffer
@@ -128,120 +127,10 @@ class CameraScratch(Scratch):
         return self._bytes[self._out_at : self._out_at + size].tobytes()
 
     def packed(self, end: int) -> bytes:
-        """Return a copy of what `camera_kernel.pack` has written."""
-        return self._bytes[self._out_at + k.WORD - k.BIN_HEAD : self._out_at + end].tobytes()
+        """Return a copy of what `packed_state.pack` has written."""
+        return self._bytes[self._out_at : self._out_at + end].tobytes()
 
 
 @lru_cache(maxsize=MAX_DETECTIONS + 1)
 def _packer(n: int) -> Struct:
     return Struct(f"<7q{16 * n}s{4 * n}s{n}s")
-
-
-# ---- the packed state --------------------------------------------------------------------------------------------------
-
-
-class Tables(NamedTuple):
-    """What `camera_kernel.pack` has written, as the capabilities restore it: rows of all slots, free ones zero."""
-
-    header: bytes
-    stream: bytes
-    tally: list[int]
-    order: list[int]
-    last_us: int
-    tracks: bytes
-    motions: bytes
-    visits: bytes
-    approaches: bytes
-    conditions: Kept
-    cells_us: dict[int, int]
-    paces: bytes
-
-
-def packed_room(capacity: int, zone_count: int, wire_count: int, rule_count: int, cell_count: int) -> int:
-    """Return how many bytes a packed state can take."""
-    per_slot = (
-        2 + k.TRACK_WORDS + k.MOTION_WORDS + zone_count * (k.VISIT_WORDS + k.PACE_WORDS) + wire_count * k.APPROACH_WORDS
-    )
-    per_slot += 1 + rule_count * k.RUN_WORDS
-    rules = 4 + rule_count * (k.RUN_WORDS + 2 * (1 + k.PASSAGE_WORDS)) + MAX_PAIRS * k.PAIR_WORDS
-    return k.WORD * (1 + k.HEAD_WORDS + cell_count + rules + capacity * per_slot)
-
-
-def unpack(packed: bytes, zone_count: int, wire_count: int, rule_count: int) -> Tables:
-    """Read what `camera_kernel.pack` wrote for a camera of that many zones, tripwires and rules."""
-    words = np.frombuffer(packed, np.int64)
-    header, stream = words[: k.HEADER_END], words[k.HEADER_END : k.STREAM_END]
-    slots = int(header[SLOTS])
-    tracks = np.zeros((slots, k.TRACK_WORDS), np.int64)
-    motions = np.zeros(slots, MOTION)
-    motion_words = motions.view(np.int64).reshape(slots, k.MOTION_BYTES // k.WORD)
-    visits = np.zeros((slots, zone_count, k.VISIT_WORDS), np.int64)
-    approaches = np.zeros((slots, wire_count, k.APPROACH_WORDS), np.int64)
-    without_ground = [w for w in range(k.TRACK_WORDS) if not k.GROUND_AT <= w < k.GROUND_END]
-    runs = np.zeros((slots, rule_count, k.RUN_WORDS), np.int64)
-    paces = np.zeros((slots, zone_count, k.PACE_BYTES // k.WORD), np.int64)
-    cells = int(words[k.HEAD_WORDS - 1])
-    has_paces, at = cells >> k.PACE_BIT, k.HEAD_WORDS + (cells & (1 << k.PACE_BIT) - 1)
-    cells_us = {int(w) >> k.CELL_BIT: int(w) & ((1 << k.CELL_BIT) - 1) for w in words[k.HEAD_WORDS : at]}
-    conditions, at = _unpack_conditions(words, at, rule_count)
-    while at < len(words):
-        head, known = int(words[at]), int(words[at + 1])
-        slot = head & ((1 << k.GROUND_BIT) - 1)
-        kept = list(range(k.TRACK_WORDS)) if head >> k.GROUND_BIT & 1 else without_ground
-        tracks[slot, kept] = words[at + 2 : at + 2 + len(kept)]
-        at += 2 + len(kept)
-        fixed = k.MOTION_FIXED_WORDS
-        motion_words[slot, :fixed] = words[at : at + fixed]
-        at += fixed
-        vertices = int(motions[slot]["vertex_count"])
-        motion_words[slot, fixed : fixed + vertices] = words[at : at + vertices]
-        at += vertices
-        for zone in _bits(head >> k.VISITS_BIT & (1 << k.MAX_PLACES) - 1):
-            visits[slot, zone] = words[at : at + k.VISIT_WORDS]
-            at += k.VISIT_WORDS
-            if has_paces:
-                paces[slot, zone, : k.PACE_WORDS] = words[at : at + k.PACE_WORDS]
-                at += k.PACE_WORDS
-        for wire in _bits(known):
-            approaches[slot, wire] = words[at : at + k.APPROACH_WORDS]
-            at += k.APPROACH_WORDS
-        if head >> k.RUNS_BIT & 1:
-            at = _unpack_runs(words, at, runs[slot])
-    tally, order = words[k.STREAM_END : k.TALLY_END].tolist(), words[k.TALLY_END : k.ORDER_END].tolist()
-    last_us = int(words[k.ORDER_END])
-    return Tables(
-        header.tobytes(), stream.tobytes(), tally, order, last_us, tracks.tobytes(), motions.tobytes(), visits.tobytes(),
-        approaches.tobytes(), conditions._replace(runs=runs.tobytes()), cells_us, paces.tobytes() if has_paces else b"",
-    )  # fmt: skip
-
-
-def _unpack_conditions(words: npt.NDArray[np.int64], at: int, rule_count: int) -> tuple[Kept, int]:
-    """Read what `camera_kernel._copy_conditions` wrote; return it (without objects' runs), and where it ends."""
-    places = np.zeros((rule_count, k.RUN_WORDS), np.int64)
-    passages = np.zeros((2 * rule_count, k.PASSAGE_WORDS), np.int64)
-    if not rule_count:
-        return Kept(b"", b"", b"", b"", 0), at
-    at = _unpack_runs(words, at, places)
-    count, refused = words[at : at + 2].tolist()
-    at += 2
-    pairs = words[at : at + count * k.PAIR_WORDS]
-    at += len(pairs)
-    count = int(words[at])
-    at += 1
-    for _ in range(count):
-        passages[words[at]] = words[at + 1 : at + 1 + k.PASSAGE_WORDS]
-        at += 1 + k.PASSAGE_WORDS
-    return Kept(b"", places.tobytes(), passages.tobytes(), pairs.tobytes(), refused), at
-
-
-def _unpack_runs(words: npt.NDArray[np.int64], at: int, rows: npt.NDArray[np.int64]) -> int:
-    mask = int(words[at]) & (1 << 64) - 1
-    at += 1
-    for rule in _bits(mask):
-        rows[rule] = words[at : at + k.RUN_WORDS]
-        at += k.RUN_WORDS
-    return at
-
-
-def _bits(mask: int) -> list[int]:
-    return [i for i in range(mask.bit_length()) if mask >> i & 1]

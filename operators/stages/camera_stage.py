@@ -24,7 +24,9 @@ from operators.motion import Motion, Stays
 from operators.pace import Paces
 from operators.stages import camera_figures as figures
 from operators.stages import camera_kernel as kernel
-from operators.stages.camera_memory import CameraMemory, CameraScratch, packed_room, unpack
+from operators.stages import packed_state
+from operators.stages.camera_memory import CameraMemory, CameraScratch
+from operators.stages.packed_state import packed_room, unpack
 from operators.stages.stage import Input, KeyLogic, Output
 from operators.stages.track_frame import template
 from operators.tracking import Tracker, TrackerConfig, tracker_config
@@ -90,7 +92,7 @@ class _State(Struct, array_like=True):
     stays: dict[int, int]  # `Stays`
     settings: str
     counters: bytes
-    tables: bytes  # `camera_kernel.pack`
+    tables: bytes  # `packed_state.pack`
 
 
 class _Version(Struct, array_like=True):
@@ -813,7 +815,7 @@ class CameraLogic:
         """Return the whole state; a microsecond or two, since what rarely changes is encoded only when it has."""
         prefix = self._settled or self._encode_all_but_tables()
         scratch = self._scratch
-        return prefix + scratch.packed(kernel.pack(self._memory.memory, scratch.memory))
+        return prefix + scratch.packed(packed_state.pack(self._memory.memory, scratch.memory))
 
     def _encode_all_but_tables(self) -> bytes:
         """Return the beginning of a `_State`, and keep it where only what the kernels change can change it."""
@@ -935,7 +937,7 @@ def _decode_state(data: bytes) -> _State:
 def state_settings(data: bytes) -> tuple[str, int]:
     """Return the settings that a snapshot was made under, and the time of its last frame."""
     s = _decode_state(data)
-    return s.settings, unpack(s.tables, len(s.zones), len(s.wires), len(s.rules)).last_us
+    return s.settings, packed_state.last_us(s.tables)
 
 
 def _arrays(f: DetectionFrame) -> tuple[Any, Any, Any]:

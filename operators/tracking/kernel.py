@@ -725,7 +725,7 @@ def _update(
             t.score_sum += scores[j]
             doubt = max(0.0, 1.0 - np.float64(t.score_sum) / t.hits / own)
             if now_us - t.born_us + TICK_US >= (p[PROBATION] + p[DOUBT] * doubt) * 1e6:
-                t.status, t.born_now, t.first_label = CONFIRMED, 1, t.label
+                t.status, t.born_now, t.first_label, t.score_sum = CONFIRMED, 1, t.label, 0.0
                 t.ordinal = header[NEXT_ORDINAL]
                 header[NEXT_ORDINAL] += 1
     learn(stream, surprise, dt, p)

@@ -657,6 +657,7 @@ def _confirm(rows: _Rows, header: Any, frame: _Frame) -> None:
     i = i[frame.now_us - rows.words[:, BORN_US][i] + k.TICK_US >= needed_us]
     if len(i):
         codes[i, STATUS], codes[i, BORN_NOW], codes[i, FIRST_LABEL] = CONFIRMED, 1, codes[i, LABEL]
+        sums[i] = ZERO
         rows.words[i, ORDINAL] = header[NEXT_ORDINAL] + np.arange(len(i))
         header[NEXT_ORDINAL] += len(i)
 

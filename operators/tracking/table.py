@@ -17,7 +17,7 @@ TRACK = np.dtype(
         ("observed", "<f4", (4,)),  # last observation as it was reported: cx, cy, w, h in frame heights
         ("box", "<f4", (4,)),  # the same clipped to the frame, or the prediction while unseen: x1 y1 x2 y2, ratios
         ("score", "<f4"),  # of the last observation
-        ("score_sum", "<f4"),  # of all observations while tentative
+        ("score_sum", "<f4"),  # of all observations while tentative, then 0
         ("label_weight", "<f4"),  # votes for `label` …
         ("rival_weight", "<f4"),  # … and for the strongest other
         ("hits", "<i4"),  # observations

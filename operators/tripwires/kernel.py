@@ -15,7 +15,7 @@ from operators.compiled import kernel
 
 APPROACH = np.dtype(
     [
-        ("crossed_us", "<i8"),  # time at which the path last met the wire
+        ("crossed_us", "<i8"),  # time at which the path last met the wire; 0 once that makes no crossing any more
         ("x", "<f4"),  # last observed anchor (ratios of the frame) or ground point (m)
         ("y", "<f4"),
         ("at_us", "<i8"),  # when that was
@@ -144,4 +144,6 @@ def step(
                 r.ordinal, r.born_us, r.at_us = t.ordinal, t.born_us, a.crossed_us
                 a.pending = 0
                 n += 1
+            if not a.odd and not a.pending:
+                a.crossed_us = 0  # no crossing can be dated there any more: not stored
     return n

@@ -16,7 +16,7 @@ if sys.argv[2] == "plain":
 from operators.compiled import COMPILED
 assert COMPILED == (sys.argv[2] != "plain")
 import numpy
-from tests.unit.operators import test_ground_places
+from tests.unit.operators import test_ground_places, test_packed_state
 from tests.unit.operators.hostile import Run, draw_site, draw_stream
 from tests.unit.operators.scenes import CAMERA, noisy_scene
 digest = hashlib.sha256()
@@ -33,6 +33,8 @@ for step in steps:
     for output in hostile_run.take(step):
         digest.update(output.value)
     digest.update(hostile_run.state or b"")
+for seed in range(30):
+    digest.update(test_packed_state.filled(seed).bytes())
 print(digest.hexdigest())
 """
 
