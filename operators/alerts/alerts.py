@@ -224,6 +224,11 @@ class Alerts:
                 turned += [(i, float(getattr(self._applied[i], name))) for name in given]
         return turned
 
+    @property
+    def orders(self) -> Orders:
+        """What was given last."""
+        return self._orders
+
     def give_orders(self, orders: Orders) -> None:
         """Take what people have said that holds from the next frame on."""
         if orders != self._orders:

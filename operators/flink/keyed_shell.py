@@ -1,7 +1,8 @@
-"""Runs a `Stage` as a Flink keyed process function: one live object per key, its snapshot in keyed state.
+"""Runs a `Stage` as a Flink keyed process function: one live object per key, and in keyed state what makes it again.
 
-Thread mode only needs the snapshot after a restart: the live object is kept, the state is written through with each
-record (there is no hook at a checkpoint in Python), and read once per key.
+Python has no hook at a checkpoint, so with each record the state must be made whole; it is read once per key, after a
+restart. Logic that is `Repeatable` has its records stored, in a log that a snapshot every so often makes empty: a restart
+takes up the snapshot and repeats the log. Other logic has a snapshot stored with each record.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ from typing import Any
 
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
+from operators.flink import record_log
 from operators.flink.stage_shell import StageShell
-from operators.stages.stage import Archiving, Input, KeyLogic, Stage
+from operators.stages.stage import Archiving, Input, KeyLogic, Repeatable, Stage
 
 STATE_NAME = "logic"
 ARCHIVE_NAME = "archive"
+TERMS_NAME = "terms"
+LOG_NAME = "log"
+MAX_LOG_COUNT = 32
+MAX_LOG_BYTES = 16 << 10
+"""What the log of a key holds at most: a restart repeats 32 frames of each camera, and its state is 16 KiB larger."""
 TIMER_GRAIN_MS = 1000
 HOLD_UP_MS = 1000
 """A task that was held up for longer than this since it last looked has a backlog to read first."""
@@ -26,11 +33,13 @@ BACKLOG_MS = 2000
 
 
 class _Live:
-    __slots__ = ("archive", "arrived_ms", "held_ms", "logic", "timer_ms")
+    __slots__ = ("archive", "arrived_ms", "held_ms", "log_bytes", "log_count", "logic", "repeatable", "timer_ms")
 
     def __init__(self, logic: KeyLogic, now_ms: int) -> None:
         self.logic = logic
         self.archive = logic.archive if isinstance(logic, Archiving) else None
+        self.repeatable = logic if isinstance(logic, Repeatable) else None
+        self.log_count, self.log_bytes = MAX_LOG_COUNT, 0  # full: a log follows upon a snapshot
         self.arrived_ms = now_ms  # processing time of the last record (or restart), hold-ups added
         self.timer_ms = 0  # the one timer that counts; 0: none
         self.held_ms = 0  # how long the task had been held up in all, when the timer was set
@@ -44,6 +53,8 @@ class KeyedShell(StageShell[Stage]):
         # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
         self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._archive = runtime_context.get_state(ValueStateDescriptor(ARCHIVE_NAME, Types.PICKLED_BYTE_ARRAY()))
+        self._terms = runtime_context.get_state(ValueStateDescriptor(TERMS_NAME, Types.PICKLED_BYTE_ARRAY()))
+        self._log = runtime_context.get_list_state(ListStateDescriptor(LOG_NAME, Types.PICKLED_BYTE_ARRAY()))
         self._live: dict[str, _Live] = {}
         self._held_up = _hold_up_meter(runtime_context)
         self._begin(runtime_context)
@@ -59,8 +70,9 @@ class KeyedShell(StageShell[Stage]):
         key = ctx.get_current_key()
         live = self._live.get(key) or self._load(key)
         logic = live.logic
-        out = logic.on_record(Input(value[0], value[1], value[2], ctx.timestamp()))
-        if not self._store(live) and not logic.silence_ms:
+        record = Input(value[0], value[1], value[2], ctx.timestamp())
+        out = logic.on_record(record)
+        if not self._note(live, record) and not self._store(live) and not logic.silence_ms:
             self._live.pop(key, None)  # keys that anybody can make up must not pile up here
         if logic.silence_ms:
             live.arrived_ms = int(time.time() * 1000)
@@ -94,6 +106,18 @@ class KeyedShell(StageShell[Stage]):
         self._store(live)
         return self._rows(out)
 
+    def _note(self, live: _Live, record: Input) -> bool:
+        """Write a record to the log; return False where a snapshot must be stored instead."""
+        if live.repeatable is None or live.repeatable.must_store or live.log_count >= MAX_LOG_COUNT:
+            return False
+        entry = record_log.pack(record)
+        live.log_bytes += len(entry)
+        if live.log_bytes > MAX_LOG_BYTES:
+            return False
+        live.log_count += 1
+        self._log.add(entry)
+        return True
+
     def _store(self, live: _Live) -> bool:
         """Write the state of the key that is worked on; return False where it has none."""
         snapshot = live.logic.snapshot()
@@ -102,6 +126,12 @@ class KeyedShell(StageShell[Stage]):
         self._state.update(snapshot)
         if live.archive is not None and (archive := live.archive()) is not None:
             self._archive.update(archive)
+        if live.repeatable is not None:
+            if (terms := live.repeatable.terms()) is not None:
+                self._terms.update(terms)
+            self._log.clear()
+            live.log_count = live.log_bytes = 0
+            live.repeatable.must_store = False
         return True
 
     def _load(self, key: str) -> _Live:
@@ -109,10 +139,15 @@ class KeyedShell(StageShell[Stage]):
         live = self._live[key] = _Live(logic, int(time.time() * 1000))
         data = self._state.value()
         if data is not None:
+            terms = self._terms.value()
+            if terms is not None and isinstance(logic, Repeatable):
+                logic.restore_terms(terms)
             logic.restore(data)
             archive = self._archive.value()
             if archive is not None and isinstance(logic, Archiving):
                 logic.restore_archive(archive)
+            if isinstance(logic, Repeatable):
+                logic.repeat([record_log.unpack(entry) for entry in self._log.get() or ()])
         return live
 
     def _set_timer(self, live: _Live, ctx: Any) -> None:

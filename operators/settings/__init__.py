@@ -1,5 +1,5 @@
 """Which version of a site's settings holds when."""
 
-from operators.settings.book import Placement, SettingsBook
+from operators.settings.book import Placement, SettingsBook, Version
 
-__all__ = ["Placement", "SettingsBook"]
+__all__ = ["Placement", "SettingsBook", "Version"]

@@ -6,16 +6,22 @@ record of `settings` → version: book → at each camera's first frame captured
 
 from __future__ import annotations
 
-from operators.alerts import Cause, OrderBook, source_alert
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct, msgpack, structs
+
+from operators.alerts import Cause, OrderBook, Orders, source_alert
 from operators.intake.intake import Ready
-from operators.settings import Placement, SettingsBook
+from operators.settings import Placement, SettingsBook, Version
 from operators.stages.camera_memory import CameraScratch
 from operators.stages.camera_stage import CameraLogic, CameraStage, UnknownCamera, dead_letter, state_settings
 from operators.stages.stage import Input, KeyLogic, Output
 from schemas import topics
 from schemas.alert_orders import is_order
 from schemas.live_settings import SettingsAck, SettingsProblem
-from schemas.wire import BadMessage, DetectionFrame, Point, encode
+from schemas.settings import SiteSettings
+from schemas.wire import NEVER_US, BadMessage, DetectionFrame, Point, encode
 
 ABSENT = "-"
 """Stands before the stamp of the last settings while those that hold do not name the camera."""
@@ -53,10 +59,29 @@ class LiveCameraStage(CameraStage):
         return live
 
 
+class _Terms(Struct, array_like=True):
+    """Under what frames are worked on, as far as it is not the camera's own state."""
+
+    stamp: str
+    site: SiteSettings  # of its cameras this one only
+    muted: list[str]
+    acknowledged: dict[str, tuple[str, str]]
+
+
+_terms_decoder = msgspec.msgpack.Decoder(_Terms)
+
+
 class LiveCamera(CameraLogic):
-    """One camera under the versions of a book. While they do not name it, its frames are refused and nothing is open."""
+    """One camera under the versions of a book. While they do not name it, its frames are refused and nothing is open.
+
+    It is `Repeatable` under its terms: the settings and orders that it has gone over to. Frames with which the books are
+    asked are not repeated, since by the time of a restart the books may hold more than they did.
+    """
 
     def __init__(self, camera: str, book: SettingsBook, orders: OrderBook, scratch: CameraScratch) -> None:
+        self.must_store = True
+        self._terms_changed = True
+        self._terms: _Terms | None = None  # that were restored
         self._book, self._orders = book, orders
         first = book.first(camera)
         self._begin(first, ABSENT + first.version.stamp, scratch)
@@ -69,6 +94,7 @@ class LiveCamera(CameraLogic):
     # ---- other settings -------------------------------------------------------------------------------------------
 
     def _settings_due(self, frame: DetectionFrame, item: Ready, out: list[Output]) -> bool:
+        self.must_store = self._terms_changed = True
         at_us = frame.capture_us
         found = self._book.in_force(self.camera, at_us)
         if found is None:
@@ -134,6 +160,7 @@ class LiveCamera(CameraLogic):
         out: list[Output] = []
         self._wait_no_more(out)
         last_us = self._tracker.last_us
+        self._terms_changed = True
         if last_us:  # a restored camera has not looked since
             self._alerts.give_orders(self._orders.holding(self.site, self.camera, last_us))
         if last_us and self._book.in_force(self.camera, last_us + self.silence_ms * 1000) is None:
@@ -145,12 +172,45 @@ class LiveCamera(CameraLogic):
     def restore(self, data: bytes) -> None:
         """Take up a snapshot under the version that it was made under, so that the next frame finds what it would have.
 
-        Where that version is not known, after other settings at submit, what the state names is matched by id.
+        Where the book does not know that version, after other settings at submit, its terms tell; where these were not
+        restored either, what the state names is matched by id.
         """
         settings, last_us = state_settings(data)
         absent = ABSENT if settings and settings.startswith(ABSENT) else ""
-        found = self._book.stamped(self.camera, settings.removeprefix(ABSENT)) if settings else None
+        stamp = settings.removeprefix(ABSENT)
+        found = (self._book.stamped(self.camera, stamp) if settings else None) or self._placement(stamp)
         placement = found or self._book.in_force(self.camera, last_us) or self._book.first(self.camera)
         self._begin(placement, absent + placement.version.stamp, self._scratch)
         self._number = placement.version.number if found else -1
         super().restore(data)
+        if self._terms is not None and self._terms.stamp == stamp:
+            self._alerts.give_orders(Orders(frozenset(self._terms.muted), self._terms.acknowledged))
+
+    def _placement(self, stamp: str) -> Placement | None:
+        """Return what held by the restored terms, where the book does not know it any more."""
+        terms = self._terms
+        if terms is None or terms.stamp != stamp:
+            return None
+        camera = terms.site.cameras[0]
+        return Placement(Version(-1, 0, stamp, terms.site, {camera.id: camera}), camera)
+
+    def terms(self) -> bytes | None:
+        """Return settings and orders that frames are worked on under, where they may have changed."""
+        if not self._terms_changed:
+            return None
+        self._terms_changed = False
+        site = structs.replace(self._site_settings, cameras=(self._camera,))
+        muted, acknowledged = self._alerts.orders
+        return msgpack.encode(_Terms(self.settings.removeprefix(ABSENT), site, sorted(muted), dict(acknowledged)))
+
+    def restore_terms(self, data: bytes) -> None:
+        """Take up the terms of the snapshot that is restored next."""
+        self._terms = _terms_decoder.decode(data)
+
+    def repeat(self, records: Sequence[Input]) -> None:
+        """Take the records since the snapshot once more, under the terms that it was made under."""
+        self.settings_due_us = NEVER_US
+        for record in records:
+            self.on_record(record)
+        self.settings_due_us = 0
+        self.must_store = self._terms_changed = True

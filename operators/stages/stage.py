@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -25,8 +26,8 @@ class Output(NamedTuple):
 class KeyLogic(Protocol):
     """The logic of one key. It reads no clock, draws no random number and touches no I/O.
 
-    The shell keeps the object alive between records and stores `snapshot()` after each record that changed it; after a
-    restart, another object takes up the last stored snapshot and must go on with the same outputs.
+    The shell keeps the object alive between records and stores `snapshot()` after each record (but see `Repeatable`); after
+    a restart, another object takes up the last stored snapshot and must go on with the same outputs.
     """
 
     silence_ms: int
@@ -59,6 +60,31 @@ class Archiving(Protocol):
 
     def restore_archive(self, data: bytes) -> None:
         """Take up that part, after the snapshot of the same record."""
+        ...
+
+
+@runtime_checkable
+class Repeatable(Protocol):
+    """Logic that comes from a snapshot to the same state by taking the records since then once more.
+
+    The shell then need not store a snapshot with each record: it stores the record, which is far smaller, and a snapshot
+    now and then.
+    """
+
+    must_store: bool
+    """Set by the logic with a record whose work hung on more than the state and the record, so that it cannot be repeated:
+    the shell stores a snapshot with it, and sets this back."""
+
+    def terms(self) -> bytes | None:
+        """Return what besides the snapshot a repetition needs, or None where it is as when this was last asked."""
+        ...
+
+    def restore_terms(self, data: bytes) -> None:
+        """Take up what `terms` last returned, before the snapshot."""
+        ...
+
+    def repeat(self, records: Sequence[Input]) -> None:
+        """Take the records that came after the snapshot which has just been restored; their outputs are out already."""
         ...
 
 

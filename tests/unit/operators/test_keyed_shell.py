@@ -118,7 +118,9 @@ class Harness:
     get_metrics_group = timer_service = lambda self: self
 
     def get_state(self, descriptor: Any) -> Any:
-        return self.archived if descriptor.name == keyed_shell.ARCHIVE_NAME else self
+        return {keyed_shell.ARCHIVE_NAME: self.archived, keyed_shell.STATE_NAME: self}.get(descriptor.name, Value())
+
+    get_list_state = get_state
 
     def getAccumulatedBackPressuredTimeMs(self) -> int:
         return self.held_total_ms
