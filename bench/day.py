@@ -1,6 +1,6 @@
 """Does anything grow? Many cameras through a simulated day in one process, with everything on.
 
-    python -m bench.day [--cameras 1000] [--hours 24] [--fps 0.1] [--detections 10] [--settings full]
+    python -m bench.day [--cameras 1000] [--hours 24] [--fps 0.1] [--detections 10] [--settings full] [--cluster]
 
 The frames are those of `bench.scene` at a low rate, the cameras in turn; time goes by as their capture times do, so a day takes
 minutes. Each simulated hour prints the memory of the process, the largest and mean state of a camera, and CPU per frame. A day
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import machine, processes
+from bench import day_cluster, machine, processes
 from bench.scene import SETTINGS, Street
 from operators.stages.camera_stage import CameraStage
 from operators.stages.stage import Input
@@ -27,6 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the day, print an hour a line; return 1 where something grew."""
     a = _arguments(argv)
     print("\n".join(machine.as_lines(machine.describe())), flush=True)
+    if a.cluster:
+        return _verdict(day_cluster.run(a.cameras, a.hours, a.fps, a.detections, a.loop, a.settings))
+    return _verdict(_in_process(a))
+
+
+def _in_process(a: argparse.Namespace) -> list[tuple[float, float]]:
+    """Print an hour a line; return (memory in MiB, mean bytes of a camera's state) of each."""
     made = SETTINGS[a.settings](a.cameras)
     stage = CameraStage([made])
     stage.open()
@@ -50,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         hours.append((memory_mib, mean))
         row = f"{hour + 1:>4} {(hour + 1) * per_hour:>12,} {memory_mib:>11,.0f} {mean:>11,.0f}"
         print(f"{row} {max(sizes.values()):>10,} {spent_us:>13.1f}", flush=True)
-    return _verdict(hours)
+    return hours
 
 
 def _verdict(hours: list[tuple[float, float]]) -> int:
@@ -77,6 +84,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--loop", type=int, default=60, help="encoded frames per camera before they repeat (default: %(default)s)"
     )
     p.add_argument("--settings", choices=sorted(SETTINGS), default="full")
+    p.add_argument("--cluster", action="store_true", help="on one slot of a real cluster, from Kafka to InfluxDB")
     return p.parse_args(argv)
 
 

@@ -72,9 +72,9 @@ def peak_memory_mib(pid: int) -> float:
     return _status_mib(str(pid), "VmHWM:")
 
 
-def memory_mib() -> float:
-    """Return the memory that this process holds now (VmRSS)."""
-    return _status_mib("self", "VmRSS:")
+def memory_mib(pid: int | None = None) -> float:
+    """Return the memory that a process, or this one, holds now (VmRSS)."""
+    return _status_mib(str(pid or "self"), "VmRSS:")
 
 
 def _status_mib(process: str, field: str) -> float:

@@ -1,11 +1,11 @@
 """The scene of all benchmarks: what the cameras see, and the settings with everything switched on.
 
-A street, seen by 100 cameras at 10 frames/s of event time. On each camera 10 or 50 objects (three people to one car) walk
-right across the view, in 15 s or in 30 s, in lanes of their own; half of them each way, so they meet and pass. Who leaves on
-one side is followed by somebody new on the other: a track lives 15 s or 30 s, passes the tripwire in the middle once,
-and spends about half of its life in the zone. The detector errs: edges blur by 2 % of the box (standard deviation),
-1 in 20 objects is missed in a frame, and as many false boxes flash up. The same 30 s come again and again, without a
-seam, with new times and numbers.
+A street, seen by 100 cameras, at 10 frames/s of event time where no other rate is asked for. On each camera 10 or 50
+objects (three people to one car) walk right across the view, in 15 s or in 30 s, in lanes of their own; half of them each
+way, so they meet and pass. Who leaves on one side is followed by somebody new on the other: a track lives 15 s or 30 s,
+passes the tripwire in the middle once, and spends about half of its life in the zone. The detector errs: edges blur by 2 %
+of the box (standard deviation), 1 in 20 objects is missed in a frame, and as many false boxes flash up. The same 30 s come
+again and again, without a seam, with new times and numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simulator.scene import MODEL_SHA, Detection, pack_detections
 
 CAMERAS = 100
 FPS = 10.0
-LOOP_FRAMES = 300
+LOOP_S = 30.0
 SLOW_S, FAST_S = 30.0, 15.0  # across the view; both divide the loop
 BLUR_RATIO = 0.02
 MISSED_RATIO = 0.05
@@ -35,13 +35,13 @@ _PLACEHOLDER = 1 << 33  # as wide as every time in µs, so that it can be overwr
 _SENT = b"\xa7sent_us\xcf"
 
 
-def street(count: int, frame: int, camera: int) -> list[tuple[int, Detection]]:
-    """Return (object number, detection) of the `count` objects that a perfect detector would see."""
+def street(count: int, loops: float, camera: int) -> list[tuple[int, Detection]]:
+    """Return (object number, detection) of the `count` objects that a perfect detector would see, after so many loops."""
     seen = []
     lane_height = 0.9 / count
     for i in range(count):
         crossings = 1 if i % 2 else 2  # in one loop
-        along = (crossings * frame / LOOP_FRAMES + 0.61803 * i + 0.137 * camera) % 1.0
+        along = (crossings * loops + 0.61803 * i + 0.137 * camera) % 1.0
         if i % 4 >= 2:
             along = 1.0 - along
         height = 0.16 if count <= 20 else 0.08
@@ -73,13 +73,14 @@ class Street(Load):
     """The simulator's pre-encoded load, with this scene in it."""
 
     def __init__(
-        self, detection_count: int, camera_count: int = CAMERAS, fps: float = FPS, loop_frames: int = LOOP_FRAMES,
-        **plan: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(LoadPlan(camera_count, detection_count, fps, loop_count=loop_frames, **plan))
+        self, detection_count: int, camera_count: int = CAMERAS, fps: float = FPS, loop_frames: int = 0, **plan: Any
+    ) -> None:
+        """`loop_frames`: frames until the scene repeats, if not those of `LOOP_S`."""
+        count = loop_frames or round(LOOP_S * fps)
+        super().__init__(LoadPlan(camera_count, detection_count, fps, loop_count=count, **plan))
 
     def _frame(self, camera: int, k: int) -> DetectionFrame:
-        seen = [detection for _, detection in street(self.plan.detection_count, k, camera)]
+        seen = [detection for _, detection in street(self.plan.detection_count, k / self.plan.loop_count, camera)]
         boxes, scores, classes, labels = pack_detections(err(seen, random.Random(1_000_003 * camera + k)))
         return DetectionFrame(
             site=self.plan.site, camera=camera_name(camera), boot=_PLACEHOLDER, seq=_PLACEHOLDER,
@@ -171,7 +172,7 @@ def naive_messages(detection_count: int, frame_count: int, camera_count: int = C
     start_us = LoadPlan().start_us
     for n in range(frame_count):
         seq, c = divmod(n, camera_count)
-        for i, (box, score, label) in street(detection_count, seq % LOOP_FRAMES, c):
+        for i, (box, score, label) in street(detection_count, seq / (LOOP_S * FPS), c):
             yield {
                 "camera": camera_name(c),
                 "object": f"{camera_name(c)}/{i}",

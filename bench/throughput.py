@@ -106,6 +106,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument(
         "--settings", choices=sorted(scene.SETTINGS), default="usual", help="bench/scene.py (default: %(default)s)"
     )
+    p.add_argument(
+        "--fps", type=float, default=scene.FPS,
+        help="frames per second of event time of each camera: the more, the fewer events a frame (default: %(default)s)",
+    )  # fmt: skip
     p.add_argument("--scale", type=float, default=1.0, help="of the number of frames: below 1 for a quick look")
     p.add_argument("--out", type=Path, help="folder for throughput.json and throughput.md")
     return p.parse_args(argv)
@@ -116,7 +120,7 @@ def _fill(stack: Stack, topics: Topics, detections: int, a: argparse.Namespace, 
     if {SUITE, FLOOR} & set(a.jobs):
         count = int(FRAMES[detections] * a.scale)
         with progress.step(f"fill the topic with {count:,} frames of {detections} detections"):
-            send_records(scene.Street(detections).records(count), stack.kafka_bootstrap, progress=None)
+            send_records(scene.Street(detections, fps=a.fps).records(count), stack.kafka_bootstrap, progress=None)
     if NAIVE in a.jobs:
         topics.renew([NAIVE_IN])
         count = int(NAIVE_FRAMES[detections] * a.scale)

@@ -97,6 +97,11 @@ class FlinkRest:
         latest = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
         return None if latest is None else str(latest["external_path"])
 
+    def last_checkpoint_bytes(self, job_id: str) -> int:
+        """Return the size of the state in the newest completed checkpoint; 0 before the first."""
+        latest = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["completed"]
+        return 0 if latest is None else int(latest["state_size"])
+
     def stop_with_savepoint(self, job_id: str, timeout_s: float = 120.0) -> str:
         """Take a savepoint and stop the job.
 

@@ -56,7 +56,7 @@ def test_every_frame_of_the_street_is_a_legal_message_in_order() -> None:
     street = scene.Street(10, camera_count=2)
     seqs: dict[str, list[int]] = {}
     sizes = []
-    for record in street.records(2 * scene.LOOP_FRAMES + 20):
+    for record in street.records(2 * street.plan.loop_count + 20):
         frame = decode_detections(record.value)
         assert record.key == frame.camera.encode() and record.timestamp_ms == frame.capture_us // 1000
         seqs.setdefault(frame.camera, []).append(frame.seq)
@@ -67,7 +67,7 @@ def test_every_frame_of_the_street_is_a_legal_message_in_order() -> None:
 
 def test_objects_of_the_street_move_without_jumps_until_they_leave() -> None:
     for i in range(10):
-        places = [dict(scene.street(10, k, 0)).get(i) for k in range(scene.LOOP_FRAMES)]
+        places = [dict(scene.street(10, k / 300, 0)).get(i) for k in range(300)]
         for a, b in itertools.pairwise(places):
             if a and b and 0.1 < (a[0][0] + a[0][2]) / 2 < 0.9:
                 assert abs(a[0][0] - b[0][0]) < 0.02
