@@ -117,6 +117,12 @@ class HeatMap(Base, kw_only=True, frozen=True):
     from_m: XY = (0.0, 0.0)  # on the ground: one corner of the rectangle …
     to_m: XY = (0.0, 0.0)  # … and the opposite one
     classes: tuple[Label, ...] = ()
+    report_s: Annotated[float, Meta(ge=1, le=86_400)] = 60.0  # reported this often, at whole multiples of it
+
+    @property
+    def cells(self) -> tuple[object, ...]:
+        """What its state is kept under: with other cells it is another heat map."""
+        return self.plane, self.columns, self.rows, self.from_m, self.to_m, self.classes
 
 
 class Period(Base, kw_only=True, frozen=True):

@@ -242,7 +242,7 @@ def _await_through(stack: Stack, job_id: str, watch: Watch, question: Question, 
 
 
 def _windows_complete(question: Question, watch: Watch) -> bool:
-    points = query_points(question.influx, question.camera.id, question.span, question.site.windows.length_s)
+    points = query_points(question.influx, question.camera, question.span, question.site.windows.length_s)
     return sum(int(row["frame_count"]) for row in points.camera_windows) >= watch.tracked_count
 
 

@@ -1,5 +1,5 @@
 """How long objects stood where."""
 
-from operators.heat_map.heat_map import HeatMap
+from operators.heat_map.heat_map import HeatMap, HeatReport, Period
 
-__all__ = ["HeatMap"]
+__all__ = ["HeatMap", "HeatReport", "Period"]

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from operators.counters import CounterWindow
+from operators.heat_map import HeatReport
 from operators.windows import Report, SlidingReport, Span
 from operators.zones import Visit
 from schemas.wire import AlertTransition, Point
 
 ENTERED, BORN_INSIDE, EXITED, LEFT, RIGHT = range(5)  # what windows count per series
-FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, UNTRACKED, REFUSED_CHANGES, REFUSED_ALERTS, REFUSED_PAIRS = range(10)
+FRAMES, DETECTIONS, DUPLICATES, MISSING, REFUSED, LATE, UNTRACKED, REFUSED_CHANGES, REFUSED_ALERTS, REFUSED_PAIRS = (
+    range(10)
+)
 TALLIES = 10
 """What they tally per camera."""
 
@@ -25,8 +28,8 @@ def flow_place(from_zone: str, to_zone: str) -> str:
     return f"{from_zone} {to_zone}"
 
 
-def window_points(site: str, camera: str, report: Report, columns: int) -> list[Point]:
-    """Return the points of one tumbling window, stamped with its start; `columns` are those of the heat map."""
+def window_points(site: str, camera: str, report: Report) -> list[Point]:
+    """Return the points of one tumbling window, stamped with its start."""
     at_ns = report.start_us * 1000
     stamp: Fields = {"revision": report.revision, "complete": report.complete}
     t = report.tally
@@ -44,10 +47,18 @@ def window_points(site: str, camera: str, report: Report, columns: int) -> list[
     }
     tags = {"camera": camera, "site": site}
     points = [Point("camera_window", tags, at_ns, frames | stamp)]
-    points += _span_points(site, camera, report.spans or [], "window", {}, at_ns, stamp)
-    for cell, us in sorted((report.cells_us or {}).items()):
-        cells: Fields = {"row": cell // columns, "column": cell % columns, "seconds": round(us * 1e-6, 6)}
-        points.append(Point("heat_map", tags, at_ns + cell, cells | stamp))
+    return points + _span_points(site, camera, report.spans or [], "window", {}, at_ns, stamp)
+
+
+def heat_points(site: str, camera: str, report: HeatReport) -> list[Point]:
+    """Return the points of one period of a heat map, stamped with its start; cells are set apart by ns."""
+    tags, at_ns = {"camera": camera, "site": site}, report.start_us * 1000
+    stamp: Fields = {"revision": report.revision, "complete": report.complete}
+    points = []
+    for cell, us in sorted(report.cells_us.items()):
+        row, column = divmod(cell, report.columns)
+        fields: Fields = {"row": row, "column": column, "seconds": round(us * 1e-6, 6)}
+        points.append(Point("heat_map", tags, at_ns + cell, fields | stamp))
     return points
 
 

@@ -18,7 +18,7 @@ from operators.alerts import Alerts, Cause, Held, source_alert
 from operators.conditions import Conditions
 from operators.conditions.table import REFUSED_PAIRS
 from operators.counters import Counters, CounterWindow
-from operators.heat_map import HeatMap
+from operators.heat_map import HeatMap, Period
 from operators.intake import Intake, Late, Ready, Refused
 from operators.motion import Motion, Stays
 from operators.pace import Paces
@@ -88,6 +88,7 @@ class _State(Struct, array_like=True):
     lost: bool
     counted: list[int]
     window_us: int
+    heat: Period
     aspect: float
     stays: dict[int, int]  # `Stays`
     settings: str
@@ -335,7 +336,7 @@ class CameraLogic:
             counts[figures.FRAMES], counts[figures.DETECTIONS] = 1, len(item.frame.classes)
         report = self._windows.amend(at_us, counts)
         if report:
-            out.extend(self._points(figures.window_points(self.site, self.camera, report, 0)))
+            out.extend(self._points(figures.window_points(self.site, self.camera, report)))
 
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
@@ -453,6 +454,8 @@ class CameraLogic:
         windows.open_at(now_us)
         if windows.start_of(now_us) != self._window_us:
             self._count_from(now_us)
+        if ended := self._heat_map.turn(now_us):
+            points.extend(figures.heat_points(self.site, self.camera, ended))
         self._look(f)
         self._turn(now_us)
         affinity, vectors = NO_AFFINITY, None
@@ -470,7 +473,8 @@ class CameraLogic:
         out.append(tracks)
         out.extend(self._points(points))
         until_us = min(
-            self._window_us + windows.length_us, windows.due_us(), self._alerts.turn_us(), self._counters.due_us()
+            self._window_us + windows.length_us, windows.due_us(), self._alerts.turn_us(), self._counters.due_us(),
+            self._heat_map.due_us(),
         )  # fmt: skip
         self._memory.limits[kernel.USUAL_UNTIL_US] = until_us
 
@@ -486,7 +490,7 @@ class CameraLogic:
             self._counted[what] = total
 
     def _count_from(self, now_us: int) -> None:
-        """Let the kernel count frames, detections and the heat map for the window that holds `now_us`."""
+        """Let the kernel count frames and detections for the window that holds `now_us`."""
         self._stop_counting()
         self._window_us = self._windows.start_of(now_us)
         counts = self._windows.tally(now_us)
@@ -497,7 +501,6 @@ class CameraLogic:
         """Give the window what the kernel has counted."""
         if self._window_us:
             _add_counts(self._windows.tally(self._window_us), self._memory.tally.tolist())
-            self._windows.heat(self._window_us, self._heat_map.take())
             self._count_totals(
                 self._window_us,
                 {
@@ -655,12 +658,11 @@ class CameraLogic:
     # ---- windows ----------------------------------------------------------------------------------------------
 
     def _figures(self, reports: list[Report | SlidingReport], points: list[Point]) -> None:
-        columns = self._camera.heat_map.columns if self._camera.heat_map else 0
         for report in reports:
             if isinstance(report, SlidingReport):
                 points.extend(figures.sliding_points(self.site, self.camera, report))
             else:
-                points.extend(figures.window_points(self.site, self.camera, report, columns))
+                points.extend(figures.window_points(self.site, self.camera, report))
 
     def _say_counters(self, windows: list[CounterWindow], points: list[Point], out: list[Output]) -> None:
         for w in windows:
@@ -745,13 +747,14 @@ class CameraLogic:
         self._say(self._alerts.close_all(last_us, because, reason, self._facts, cause), points, out)
 
     def _report_open(self, points: list[Point]) -> None:
-        """Report the open windows and counters as they stand."""
+        """Report the open windows, the heat map and counters as they stand."""
         self._report_counters(points)
         window_us = self._window_us
         self._stop_counting()
         self._figures(self._windows.report_open(), points)
         if window_us:
             self._count_from(window_us)
+        points.extend(figures.heat_points(self.site, self.camera, self._heat_map.report_open()))
 
     def _report_counters(self, points: list[Point]) -> None:
         points.extend(
@@ -803,7 +806,7 @@ class CameraLogic:
             gone
             or {w.place for w in self._tripwires.wires} - {w.place for w in camera.tripwires}
             or site.windows != self._site_settings.windows
-            or camera.heat_map != self._camera.heat_map
+            or _cells(camera.heat_map) != _cells(self._camera.heat_map)
         ):
             self._report_open(points)
         elif camera.counters != self._camera.counters:
@@ -824,7 +827,7 @@ class CameraLogic:
         embeddings = self._tracker.embeddings()
         fields = (
             self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
-            float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
+            self._heat_map.period, float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
             self._counters.snapshot(),
         )  # fmt: skip
         prefix = self._rare + b"".join([_encode_part(field) for field in fields])
@@ -868,9 +871,10 @@ class CameraLogic:
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
-        if s.heat_map != self._camera.heat_map:  # cells of another grid
-            self._windows.cells_us.clear()
-            tables.cells_us.clear()
+        if _cells(s.heat_map) == _cells(self._camera.heat_map):
+            self._heat_map.restore(s.heat, tables.cells_us, tables.last_us)
+        else:
+            self._heat_map.begin_after(max(tables.last_us, s.heat.start_us))
         places = [z.place for z in self._zones.zones]
         zone_of = [places.index(z) if z in places else -1 for z in s.zones]
         self._flows.restore(s.flows, zone_of)
@@ -888,7 +892,6 @@ class CameraLogic:
         self._expect_unusual()
         if s.window_us:
             self._count_from(s.window_us)
-            self._heat_map.put(tables.cells_us)
 
     def archive(self) -> bytes | None:
         """Return what of the state changes only when windows are closed or amended; None where it has not since last asked."""
@@ -914,6 +917,10 @@ def _windows(site: SiteSettings, grace_s: float) -> Windows:
     w = site.windows
     sliding = [(us(x.length_s), us(x.step_s)) for x in w.sliding]
     return Windows(us(w.length_s), us(grace_s), sliding, us(w.lateness_s), figures.TALLIES)
+
+
+def _cells(heat_map: HeatMapSettings | None) -> tuple[object, ...] | None:
+    return heat_map.cells if heat_map else None
 
 
 def _tracking(camera: Camera) -> tuple[object, ...]:

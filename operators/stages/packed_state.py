@@ -237,6 +237,23 @@ def _write_motion(out: Any, at: int, memory: Any, row: int, before: int, last_us
     return at
 
 
+@kernel
+def _write_cells(out: Any, at: int, cells_us: Any) -> int:
+    """Write how many cells the heat map has, then the µs of each in order; after a 0, how many more of it follow."""
+    count, cell = cells_us.shape[0], 0
+    at = _write(out, at, np.int64(count))
+    while cell < count:
+        us = cells_us[cell]
+        at = _write(out, at, us)
+        cell += 1
+        if us == 0:
+            begin = cell
+            while cell < count and cells_us[cell] == 0:
+                cell += 1
+            at = _write(out, at, np.int64(cell - begin))
+    return at
+
+
 def _pack(stamp: int) -> Any:
     """Make `pack`, as `camera_kernel._advance` does."""
 
@@ -245,11 +262,10 @@ def _pack(stamp: int) -> Any:
         """Write what must be kept of a camera's memory to `out`, as a MessagePack `bin`; return where it ends.
 
         Its head takes BIN_HEAD bytes. Then: header of the tracker, tally, order, clock (signed numbers); the tracker's stream as it
-        stands; numbers: whether there are paces, how many cells of the heat map have any time, and of each how much further
-        on it lies and its µs; where there are rules, `_write_conditions`; the number of objects; of each object how much
-        higher its slot is than that of the one before, its TRACK and MOTION rows, a mask of its open visits, and of
-        each the VISIT row and with the ground the PACE row, a mask of its known approaches and their APPROACH rows, and
-        with rules `_write_runs`.
+        stands; whether there are paces (a number); `_write_cells`; where there are rules, `_write_conditions`; the number of
+        objects; of each object how much higher its slot is than that of the one before, its TRACK and MOTION rows, a mask
+        of its open visits, and of each the VISIT row and with the ground the PACE row, a mask of its known approaches and
+        their APPROACH rows, and with rules `_write_runs`.
         """
         out, header, tracks = vector(scratch, k.OUT, U1), vector(memory, k.HEADER, I8), vector(memory, k.TRACKS, TRACK)
         visits, approaches = matrix(memory, k.VISITS, VISIT), matrix(memory, k.APPROACHES, APPROACH)
@@ -264,14 +280,7 @@ def _pack(stamp: int) -> Any:
             approaches.shape[1],
             matrix(memory, k.PACES, PACE).shape[1] > 0,
         )
-        cells_us, cells, before = vector(memory, k.HEAT_CELLS_US, I8), np.int64(0), np.int64(0)
-        for cell in range(cells_us.shape[0]):
-            cells += cells_us[cell] != 0
-        at = _write(out, _write(out, at, np.int64(has_paces)), cells)
-        for cell in range(cells_us.shape[0]):
-            if cells_us[cell]:
-                at = _write(out, _write(out, at, cell - before), cells_us[cell])
-                before = np.int64(cell)
+        at = _write_cells(out, _write(out, at, np.int64(has_paces)), vector(memory, k.HEAT_CELLS_US, I8))
         rules = vector(memory, k.RULES, RULE).shape[0]
         if rules:
             at = _write_conditions(out, at, memory, rules, last_us)
@@ -391,10 +400,7 @@ class _Reader:
 
     def tables(self, zone_count: int, wire_count: int, rule_count: int) -> Tables:
         stream = self._take(8 * STREAM_SIZE)
-        has_paces, cells_us, cell = self._number() == 1, {}, 0
-        for _ in range(self._number()):
-            cell += self._number()
-            cells_us[cell] = self._number()
+        has_paces, cells_us = self._number() == 1, self._cells()
         conditions = self._conditions(rule_count) if rule_count else Kept(b"", b"", b"", b"", 0)
         slots, slot = self._header[SLOTS], 0
         if not 0 <= slots <= MAX_SLOTS:
@@ -421,6 +427,18 @@ class _Reader:
             bytes(motions.data), bytes(visits.data), bytes(approaches.data), conditions._replace(runs=bytes(runs.data)),
             cells_us, bytes(paces.data) if has_paces else b"",
         )  # fmt: skip
+
+    def _cells(self) -> dict[int, int]:
+        """Read what `_write_cells` wrote; return the µs of those with any."""
+        cells_us, cell, count = {}, 0, self._number()
+        while cell < count:
+            us = self._number()
+            if us:
+                cells_us[cell] = us
+            else:
+                cell += self._number()
+            cell += 1
+        return cells_us
 
     def _conditions(self, rule_count: int) -> Kept:
         """Read what `_write_conditions` wrote; return it without objects' runs."""

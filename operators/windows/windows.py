@@ -29,7 +29,7 @@ PASSING = frozenset({"flow"})
 class Report(NamedTuple):
     """One tumbling window. `complete` is False where the source fell silent before the window could be closed.
 
-    `cells_us`: µs by cell of the heat map. `spans` and `cells_us` are None where only the tally has changed.
+    `spans` is None where only the tally has changed.
     """
 
     start_us: int
@@ -37,7 +37,6 @@ class Report(NamedTuple):
     complete: bool
     spans: list[Span] | None
     tally: list[int]
-    cells_us: dict[int, int] | None
 
 
 class _State(Struct, array_like=True):
@@ -45,7 +44,6 @@ class _State(Struct, array_like=True):
     series: list[msgspec.Raw]  # each a (key, Series)
     revisions: dict[int, int]
     refused: int
-    cells_us: dict[int, dict[int, int]]
 
 
 class _Closed(Struct, array_like=True):
@@ -89,7 +87,6 @@ class Windows:
         self.revisions: dict[int, int] = {}  # of windows that were reported before they were complete
         self.refused = 0
         self.tallies: dict[int, list[int]] = {}  # plain counts by window
-        self.cells_us: dict[int, dict[int, int]] = {}  # of the heat map, by window
         self.dirty = True  # anything has changed since the last snapshot
         self._width = width
         self._series: dict[Key, Series] = {}
@@ -112,14 +109,6 @@ class Windows:
         if counts is None:
             counts = self.tallies[start] = [0] * self._width
         return counts
-
-    def heat(self, at_us: int, cells_us: dict[int, int]) -> None:
-        """Add times (µs) to cells of the heat map, in the window that holds `at_us`."""
-        if cells_us:
-            self.dirty = True
-            mine = self.cells_us.setdefault(max(at_us - at_us % self.length_us, self.oldest_us), {})
-            for cell, us in cells_us.items():
-                mine[cell] = mine.get(cell, 0) + us
 
     def start_of(self, at_us: int) -> int:
         """Return the start of the window that holds `at_us`; windows are aligned to the Unix epoch."""
@@ -182,9 +171,8 @@ class Windows:
             start = self.oldest_us
             rows = self._sweep(start, forget=True)
             revision, tally = self.revisions.pop(start, 0), self.tallies.pop(start, None)
-            cells_us = self.cells_us.pop(start, {})
             if tally is not None:
-                reports.append(Report(start, revision, True, self._spans(start, rows), tally, cells_us))
+                reports.append(Report(start, revision, True, self._spans(start, rows), tally))
                 self._closed[start] = _Closed(revision, tally)
             self.oldest_us = self._next_start(start, now_us)
             self.dirty = self._archive_dirty = True
@@ -205,8 +193,7 @@ class Windows:
             stretches.append(Stretch(start, start in self.tallies, _lasting(rows)))
             if start in self.tallies:
                 revision = self.revisions.get(start, 0)
-                tally, cells_us = list(self.tallies[start]), dict(self.cells_us.get(start, {}))
-                reports.append(Report(start, revision, False, self._spans(start, rows), tally, cells_us))
+                reports.append(Report(start, revision, False, self._spans(start, rows), list(self.tallies[start])))
                 self.revisions[start] = revision + 1
         for sliding in self._sliding:
             reports += sliding.report_open(stretches, last_us + self.length_us)
@@ -233,7 +220,7 @@ class Windows:
     def _open_starts(self) -> list[int]:
         if not self.oldest_us:
             return []
-        starts = {self.oldest_us, *self.tallies, *self.cells_us}
+        starts = {self.oldest_us, *self.tallies}
         for s in self._series.values():
             starts.update(self.start_of(at) for at in s.times())
         return sorted(starts)
@@ -291,7 +278,7 @@ class Windows:
         closed.revision += 1
         closed.tally = [a + b for a, b in zip(closed.tally, counts, strict=True)]
         self._archive_dirty = True
-        return Report(start, closed.revision, True, None, list(closed.tally), None)
+        return Report(start, closed.revision, True, None, list(closed.tally))
 
     def _forget_closed(self, now_us: int) -> None:
         while self._closed:
@@ -337,7 +324,7 @@ class Windows:
         """
         if self.dirty:
             series = [self._encode(key) for key in self._series]
-            state = _State(self.oldest_us, series, self.revisions, self.refused, self.cells_us)
+            state = _State(self.oldest_us, series, self.revisions, self.refused)
             self._snapshot = zlib.compress(msgspec.msgpack.encode(state), _FASTEST)
             self.dirty = False
         return self.tallies, self._snapshot
@@ -369,7 +356,7 @@ class Windows:
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
         self._series = dict(_series_decoder.decode(raw) for raw in state.series)
         self._encoded.clear()
-        self._realign(tallies, state.cells_us)
+        self._realign(tallies)
         self._change_count = sum(s.noted() for s in self._series.values())
         self.dirty = self._archive_dirty = True
         if self.oldest_us:
@@ -390,15 +377,13 @@ class Windows:
             sliding.forget(lambda key: not wanted(key))
         self._archive_dirty = True
 
-    def _realign(self, tallies: dict[int, list[int]], cells_us: dict[int, dict[int, int]]) -> None:
+    def _realign(self, tallies: dict[int, list[int]]) -> None:
         """Move what was noted under another window length to this one's windows."""
         self.oldest_us = self.start_of(self.oldest_us)
-        self.tallies, self.cells_us = {}, {}
+        self.tallies = {}
         for start, counts in tallies.items():
             mine = self.tallies.setdefault(self.start_of(start), [0] * len(counts))
             mine[:] = [a + b for a, b in zip(mine, counts, strict=True)]
-        for start, cells in cells_us.items():
-            self.heat(start, cells)
         revisions: dict[int, int] = {}
         for start, revision in self.revisions.items():
             start = self.start_of(start)

@@ -38,7 +38,7 @@ class Question:
 def gather(q: Question) -> Material:
     """Read everything back and work it out. Raises SightflowError."""
     records = read_records(q.bootstrap, q.camera.id, q.span)
-    points = query_points(q.influx, q.camera.id, q.span, q.site.windows.length_s)
+    points = query_points(q.influx, q.camera, q.span, q.site.windows.length_s)
     outcome = summarise(q.site, q.camera, records, points, q.span, whole_run=q.whole_run, versions=q.versions)
     events = sorted((e.message for e in fold(records.events, lambda e: e.id)), key=lambda e: e.at_us)
     tracks = sorted((t.message for t in fold(records.tracks, frame_key)), key=lambda t: t.capture_us)

@@ -434,7 +434,7 @@ def sum_flows(rows: list[Row]) -> tuple[Flow, ...]:
 
 
 def sum_heat(rows: list[Row]) -> tuple[tuple[int, int, float], ...]:
-    """Add up the cells of all windows."""
+    """Add up the cells of all periods."""
     cells: dict[tuple[int, int], float] = defaultdict(float)
     for row in rows:
         cells[int(row["row"]), int(row["column"])] += row["seconds"]

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.settings import Camera
 from sightflow.errors import SightflowError
 from sightflow.report.records import Span
 from sightflow.stack.influx import InfluxTarget
@@ -14,7 +15,7 @@ Row = dict[str, Any]
 """One point: its tags and fields by name, and `at_us`."""
 
 _TIMEOUT_MS = 30_000
-_WINDOWS = ("camera_window", "flow_window", "heat_map", "object_window", "tripwire_window", "zone_window")
+_WINDOWS = ("camera_window", "flow_window", "object_window", "tripwire_window", "zone_window")
 
 
 @dataclass
@@ -31,23 +32,27 @@ class Points:
     alerts: list[Row] = field(default_factory=list)
 
 
-def query_points(target: InfluxTarget, camera: str, span: Span, window_s: float) -> Points:
-    """Query the points of `camera`: windows that overlap the span, visits and alerts inside it.
+def query_points(target: InfluxTarget, camera: Camera, span: Span, window_s: float) -> Points:
+    """Query the points of `camera`: windows and periods of the heat map that overlap the span, visits and alerts inside it.
 
     Raises:
         SightflowError: the server does not answer, or refuses.
     """
-    early = Span(span.since_us - span.since_us % int(window_s * 1e6), span.until_us)
-    windows = {name: query(target, flux(target.bucket, name, camera, early)) for name in _WINDOWS}
+
+    def points(measurement: str, length_s: float = 0.0) -> list[Row]:
+        early_us = span.since_us % round(length_s * 1e6) if length_s else 0
+        return query(target, flux(target.bucket, measurement, camera.id, Span(span.since_us - early_us, span.until_us)))
+
+    windows = {name: points(name, window_s) for name in _WINDOWS}
     return Points(
         camera_windows=windows["camera_window"],
         object_windows=windows["object_window"],
         tripwire_windows=windows["tripwire_window"],
         zone_windows=windows["zone_window"],
         flow_windows=windows["flow_window"],
-        heat_cells=windows["heat_map"],
-        visits=query(target, flux(target.bucket, "visit", camera, span)),
-        alerts=query(target, flux(target.bucket, "alert", camera, span)),
+        heat_cells=points("heat_map", camera.heat_map.report_s) if camera.heat_map else [],
+        visits=points("visit"),
+        alerts=points("alert"),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from operators.counters import CounterWindow
+from operators.heat_map import HeatReport
 from operators.influx.line_protocol import line
 from operators.influx.writer import InfluxTarget, Writer
 from operators.stages import camera_figures as figures
@@ -39,7 +40,8 @@ def _points() -> list[Point]:
         rule_type="crowding", start_us=AT_US, at_us=AT_US, reason="3 inside",
     )  # fmt: skip
     return [
-        *figures.window_points("s", "c", Report(AT_US, 0, True, spans, [1] * figures.TALLIES, {5: 1_500_000}), 4),
+        *figures.window_points("s", "c", Report(AT_US, 0, True, spans, [1] * figures.TALLIES)),
+        *figures.heat_points("s", "c", HeatReport(AT_US, 0, True, 4, {5: 1_500_000})),
         *figures.sliding_points("s", "c", SlidingReport(AT_US, 300_000_000, 0, True, spans[:3])),
         figures.counter_point(
             "s", "c", CounterWindow("shop", AT_US, AT_US + 60_000_000, 2, 1, 0, 2, 1, 0, 1, 2, 0, True)

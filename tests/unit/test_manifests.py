@@ -45,12 +45,14 @@ def test_the_manifests_arguments_are_what_the_job_takes(monkeypatch: pytest.Monk
 
 def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() -> None:
     from operators.counters import CounterWindow
+    from operators.heat_map import HeatReport
     from operators.stages import camera_figures
     from operators.windows import Report, SlidingReport, Span
 
     places = {"zone": "p", "tripwire": "p", "object": "", "flow": "p q"}
     spans = [Span(0, (kind, place, "person")) for kind, place in places.items()]
-    points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES, {0: 1}), 1)
+    points = camera_figures.window_points("s", "c", Report(0, 0, True, spans, [0] * camera_figures.TALLIES))
+    points += camera_figures.heat_points("s", "c", HeatReport(0, 0, True, 1, {0: 1}))
     points += camera_figures.sliding_points("s", "c", SlidingReport(0, 30_000_000, 0, True, spans[:3]))
     interval = CounterWindow("shop", 0, 60_000_000, 1, 0, 0, 1, 0, 0, 1, 1, 0, True)
     points.append(camera_figures.counter_point("s", "c", interval))

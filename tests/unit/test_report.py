@@ -22,8 +22,9 @@ from sightflow.report.command import moment_us
 from sightflow.report.footage import TOLERANCE_US, PushLog
 from sightflow.report.outcome import Occupancy, latency, level_at, occupancy, summarise
 from sightflow.report.page import Material, Shot, render, thresholds_text
-from sightflow.report.points import Points, flux
+from sightflow.report.points import Points, Row, flux, query_points
 from sightflow.report.records import Records, Span, Stamped
+from sightflow.stack.influx import InfluxTarget
 
 T0 = 1_700_000_000_000_000
 S = 1_000_000
@@ -338,3 +339,26 @@ def test_cells_and_flows_of_all_windows_are_added_up_and_drawn(plane: str) -> No
     assert ("seen from above" in html) == (plane == "ground")
     without = render(Material(o, CAMERA, [e.message for e in found.events], [t.message for t in found.tracks]))
     assert "object-seconds" not in without
+
+
+def test_windows_and_periods_of_the_heat_map_are_asked_for_from_the_one_that_holds_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, str] = {}
+
+    def query(_: InfluxTarget, text: str) -> list[Row]:
+        found = re.search(r'start: time\(v: (\d+)\).*_measurement == "(\w+)"', text)
+        assert found
+        asked[found[2]] = found[1]
+        return []
+
+    monkeypatch.setattr("sightflow.report.points.query", query)
+    target = InfluxTarget("http://127.0.0.1:1", "o", "b", Path("/nowhere"), Path("/nowhere"), local=False)
+    span = Span(T0 - T0 % (60 * S) + 59 * S, T0 + 100 * S)
+    camera = msgspec.structs.replace(CAMERA, heat_map=HeatMap())
+    query_points(target, camera, span, 10.0)
+    starts = {name: (span.since_us * 1000 - int(at_ns)) // 1_000_000_000 for name, at_ns in asked.items()}
+    assert starts["heat_map"] == 59 and starts["visit"] == starts["alert"] == 0
+    assert {s for name, s in starts.items() if name.endswith("_window")} == {9}
+    asked.clear()
+    assert query_points(target, CAMERA, span, 10.0).heat_cells == [] and "heat_map" not in asked

@@ -198,6 +198,8 @@ def _camera(rng: Rng, schedules: list[str]) -> dict[str, Any]:
         size = {"columns": int(pick(rng, (1, 7, 64))), "rows": int(pick(rng, (1, 7, 64))), "classes": _classes(rng)}
         if grounded and chance(rng, 0.5):
             size |= {"plane": "ground", "from_m": [-20.0, 0.0], "to_m": [20.0, float(pick(rng, (1e-3, 40.0, 1e5)))]}
+        # No draw of its own, so that seeds mean what they meant.
+        size["report_s"] = (1.0, 86_400.0, 1.5, 60.0)[(size["columns"] + size["rows"]) % 4]
         camera["heat_map"] = size
     for i in range(64 if most > 4 else int(rng.integers(0, 20))):
         rule = _rule(rng, i, camera, schedules)

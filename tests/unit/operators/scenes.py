@@ -92,7 +92,7 @@ def with_figures(site: SiteSettings) -> SiteSettings:
     cameras = tuple(
         msgspec.structs.replace(
             c,
-            heat_map=HeatMap(columns=12, rows=9),
+            heat_map=HeatMap(columns=12, rows=9, report_s=4.0),
             counters=(Counter(id="all", wires=tuple(CounterWire(tripwire=w.id) for w in c.tripwires), report_s=5.0),)
             if c.tripwires
             else (),
@@ -166,7 +166,7 @@ def rich_site() -> SiteSettings:
             {"id": "door", "points": [floor.to_image(p) for p in GATE], "classes": ["person"]},
         ],
         "counters": [{"id": "hall", "wires": [{"tripwire": "gate"}], "report_s": 5.0, "reset": ["23:14"]}],
-        "heat_map": {"plane": "ground", "columns": 12, "rows": 10, "from_m": [-6, 4], "to_m": [6, 14]},
+        "heat_map": {"plane": "ground", "columns": 12, "rows": 10, "from_m": [-6, 4], "to_m": [6, 14], "report_s": 7.0},
         "rules": [{**common, **r, "escalate": escalate if i % 2 else []} for i, r in enumerate(rules)],
     }  # fmt: skip
     site = {

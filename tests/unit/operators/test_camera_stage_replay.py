@@ -185,7 +185,7 @@ def test_state_shrinks_to_little_once_everybody_has_left() -> None:
     for record in scene.records:
         logic.on_record(record)
         sizes.append(len(logic.snapshot() or b""))
-    assert sizes[-1] < 700 < 1400 < max(sizes)
+    assert sizes[-1] < 700 < 1300 < max(sizes)
 
 
 def test_in_the_rich_scene_every_rule_has_something_to_say_and_every_number_is_one() -> None:

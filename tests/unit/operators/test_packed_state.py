@@ -291,7 +291,7 @@ def sizes(object_count: int, busy: bool) -> list[tuple[int, int]]:
 
 
 MOST_BYTES = 400  # per object
-CONSTANT_BYTES = 2000  # per camera, with the names and rules of `full_settings`
+CONSTANT_BYTES = 2500  # per camera, with the names, rules and heat map of `full_settings`
 
 
 @pytest.mark.parametrize("busy", [False, True])
