@@ -60,8 +60,8 @@ class Motion:
         """Take the tracks after their step."""
         kernel.step(tracks, slots, self.motions, self.still, on_ground, now_us)
 
-    def trajectory(self, track: Any, slot: int, on_ground: bool) -> Trajectory:
-        """Return how the object of a slot has moved, up to its last observation."""
+    def trajectory(self, seen_us: int, slot: int, on_ground: bool) -> Trajectory:
+        """Return how the object of a slot has moved, up to its last observation at `seen_us`."""
         count, walked_m = kernel.course(self.motions, slot, on_ground, self._course)
         path = [(int(ms), x, y) for x, y, ms, _ in self._course[:count].tolist()]
         m = self.motions[slot]
@@ -76,14 +76,14 @@ class Motion:
         return Trajectory(
             tuple(path),
             max(self._course[1:count, 3].tolist(), default=kernel.STEP_M if on_ground else kernel.STEP_RATIO),
-            self._stopped_ms(track, m) * 1e-3,
+            self._stopped_ms(seen_us, m) * 1e-3,
             float(walked_m) if is_known else None,
             mean_mps if is_known else None,
             max(fastest_mps, mean_mps) if is_known else None,
         )
 
-    def _stopped_ms(self, track: Any, m: Any) -> int:
-        now_ms = (int(track["seen_us"]) - int(m["still_us"])) // 1000
+    def _stopped_ms(self, seen_us: int, m: Any) -> int:
+        now_ms = (seen_us - int(m["still_us"])) // 1000
         return int(m["stopped_ms"]) + (now_ms if now_ms >= kernel.STOP_S * 1e3 else 0)
 
     def restore(self, rows: bytes, tracks: npt.NDArray[Any], slots: int, on_ground: bool) -> None:

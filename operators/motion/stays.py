@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 _PER_SLOT = 256  # more than zones of a camera
 
 
@@ -14,30 +12,23 @@ class Stays:
 
     def __init__(self) -> None:
         self._ms: dict[int, int] = {}  # slot · 256 + zone → ms
-        self._encoded = msgspec.Raw(b"")  # as they stand; empty: they have changed
 
     def add(self, slot: int, zone: int, ms: int) -> None:
         """Count an ended visit."""
         key = _PER_SLOT * slot + zone
         self._ms[key] = self._ms.get(key, 0) + ms
-        self._encoded = msgspec.Raw(b"")
 
     def take(self, slot: int) -> dict[int, float]:
         """Return seconds by zone, and forget them: the object is gone."""
         mine = sorted(key for key in self._ms if key // _PER_SLOT == slot)
-        if mine:
-            self._encoded = msgspec.Raw(b"")
         return {key % _PER_SLOT: self._ms.pop(key) * 1e-3 for key in mine}
 
-    def snapshot(self) -> msgspec.Raw:
-        """Return everything as MessagePack (made anew only when it has changed)."""
-        if not self._encoded:
-            self._encoded = msgspec.Raw(msgspec.msgpack.encode(dict(sorted(self._ms.items()))))
-        return self._encoded
+    def snapshot(self) -> dict[int, int]:
+        """Return everything, to be encoded at once."""
+        return dict(sorted(self._ms.items()))
 
     def restore(self, old: dict[int, int], old_zones: Sequence[str], zones: Sequence[str]) -> None:
         """Take up a snapshot made for `old_zones`; those that are gone are forgotten."""
         now = [zones.index(name) if name in zones else -1 for name in old_zones]
         kept = ((key // _PER_SLOT, now[key % _PER_SLOT], ms) for key, ms in old.items())
         self._ms = {_PER_SLOT * slot + zone: ms for slot, zone, ms in kept if zone >= 0}
-        self._encoded = msgspec.Raw(b"")

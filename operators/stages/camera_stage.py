@@ -33,7 +33,7 @@ from operators.tracking import Tracker, TrackerConfig, tracker_config
 from operators.tracking.kernel import check
 from operators.tracking.tracker import NO_AFFINITY
 from operators.tripwires import Crossing, Tripwires
-from operators.windows import Flows, Key, Report, SlidingReport, Windows
+from operators.windows import STILL_THERE, Flows, Key, Report, SlidingReport, Windows
 from operators.zones import Visit, Zones
 from schemas import topics
 from schemas.ids import event_id, track_id
@@ -246,6 +246,7 @@ class CameraLogic:
             self._intake, self._tracker, self._motion, self._zones, self._tripwires, self._conditions, self._paces,
             self._heat_map, self.silence_ms * 1000,
         )  # fmt: skip
+        self._who = self._tracker.tracks[["ordinal", "born_us", "seen_us", "label", "first_label"]]  # a view
         n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
         zones, wires, rules = self._zones, self._tripwires, self._conditions
         room = packed_room(n, *counts, len(self._heat_map.cells_us))
@@ -563,21 +564,19 @@ class CameraLogic:
 
     def _note_tracks(self, births: list[int], ends: list[int], out: list[Output]) -> None:
         for slot in births:
-            t = self._tracker.tracks[slot]
-            label = self._labels[t["first_label"]]
-            self._windows.change(("object", "", label), int(t["born_us"]), +1)
+            _, born_us, _, _, first_label = self._who[slot].item()
+            label = self._labels[first_label]
+            self._windows.change(("object", "", label), born_us, +1)
             self._declare_label(label)
         for slot in ends:
-            t = self._tracker.tracks[slot]
-            label = self._labels[t["first_label"]]
-            born_us, seen_us = int(t["born_us"]), int(t["seen_us"])
-            self._windows.change(("object", "", label), seen_us, -1)
-            self._flows.forget(int(t["ordinal"]))
-            subject = track_id(self.site, self.camera, born_us, int(t["ordinal"]))
+            ordinal, born_us, seen_us, label_now, first_label = self._who[slot].item()
+            self._windows.change(("object", "", self._labels[first_label]), seen_us, -1)
+            self._flows.forget(ordinal)
+            subject = track_id(self.site, self.camera, born_us, ordinal)
             self._event(
-                "track_end", subject, "", seen_us, out, label=self._labels[t["label"]],
+                "track_end", subject, "", seen_us, out, label=self._labels[label_now],
                 dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen", first_us=born_us,
-                **self._motion.trajectory(t, slot, self._camera.has_ground).fields(float(self._memory.picture[0])),
+                **self._motion.trajectory(seen_us, slot, self._camera.has_ground).fields(float(self._memory.picture[0])),
                 zone_times={self._zone_ids[zone]: s for zone, s in self._stays.take(slot).items()},
             )  # fmt: skip
 
@@ -598,8 +597,7 @@ class CameraLogic:
             key = ("zone", zone, label)
             subject = track_id(self.site, self.camera, v.born_us, v.ordinal)
             if v.kind == Zones.ENTER:
-                self._windows.change(key, v.at_us, +1)
-                self._windows.count(key, v.at_us, figures.BORN_INSIDE if v.born_inside else figures.ENTERED)
+                self._windows.enter(key, v.at_us, figures.BORN_INSIDE if v.born_inside else figures.ENTERED)
                 self._note_flow(v, label)
                 self._event(
                     "enter", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside)
@@ -607,15 +605,11 @@ class CameraLogic:
             elif v.kind == Zones.EXIT:
                 dwell_us = v.at_us - v.enter_us
                 dwell_s = dwell_us * 1e-6
-                self._windows.change(key, v.at_us, -1)
-                self._windows.count(key, v.at_us, figures.EXITED)
-                self._windows.dwell(key, v.at_us, dwell_us)
                 self._flows.end(v.ordinal, v.zone, v.at_us)
                 open_now = self._zones.visits[v.slot, v.zone]
                 begun_again = bool(open_now["open"]) and int(open_now["enter_us"]) != v.enter_us
                 speed_mps = self._paces.speed_mps(v.slot, v.zone, dwell_us, begun_again)
-                if speed_mps is not None:
-                    self._windows.speed(key, v.at_us, speed_mps)
+                self._windows.leave(key, v.at_us, figures.EXITED, dwell_us, speed_mps)
                 self._event(
                     "exit", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
                     dwell_s=dwell_s, reason=self._ending,
@@ -623,13 +617,14 @@ class CameraLogic:
                 points.append(figures.visit_point(self.site, self.camera, zone, label, subject, v, dwell_s))
 
     def _note_flow(self, v: Visit, label: str) -> None:
-        inside_us = self._zones.visits["inside_us"]
-        found = self._flows.begin(v.ordinal, v.zone, v.at_us, lambda zone: int(inside_us[v.slot, zone]))
-        if found:
-            zone, transit_us = found
-            self._windows.dwell(
-                ("flow", figures.flow_place(self._zone_ids[zone], self._zone_ids[v.zone]), label), v.at_us, transit_us
-            )
+        """Note where an object comes from, and how long it was on its way: 0 where it is in both zones at a time."""
+        before = self._flows.begin(v.ordinal, v.zone)
+        if before:
+            zone, left_us = before
+            if left_us == STILL_THERE:  # it has not been said to have left; when it was last seen inside is known
+                left_us = int(self._zones.visits["inside_us"][v.slot, zone])
+            place = figures.flow_place(self._zone_ids[zone], self._zone_ids[v.zone])
+            self._windows.dwell(("flow", place, label), v.at_us, max(0, v.at_us - left_us))
 
     def _note_crossings(self, crossings: list[Crossing], now_us: int, out: list[Output]) -> None:
         for c in crossings:

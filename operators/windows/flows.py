@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,19 +15,11 @@ class Flows:
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, int]] = {}
 
-    def begin(self, ordinal: int, zone: int, enter_us: int, inside_us: Callable[[int], int]) -> tuple[int, int] | None:
-        """Note that a visit has begun; return the zone of the one before it and the µs between, or None for a track's first.
-
-        Args:
-            inside_us: tells when the object was last seen inside a zone that it has not been said to have left. Who is in
-                both at a time has been 0 µs on the way.
-        """
+    def begin(self, ordinal: int, zone: int) -> tuple[int, int] | None:
+        """Note that a visit has begun; return the one before it: zone, and µs at which it ended or STILL_THERE. None: the first."""
         before = self._last.get(ordinal)
         self._last[ordinal] = zone, STILL_THERE
-        if before is None:
-            return None
-        left_us = inside_us(before[0]) if before[1] == STILL_THERE else before[1]
-        return before[0], max(0, enter_us - left_us)
+        return before
 
     def end(self, ordinal: int, zone: int, exit_us: int) -> None:
         """Note that a visit has ended."""

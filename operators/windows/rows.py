@@ -16,30 +16,17 @@ SPEED_RANKS = (0.5, 0.85)  # traffic engineers go by the speed that 85 of 100 do
 _NO_DWELL, _NO_SPEED = (0.0,) * len(DWELL_RANKS), (0.0,) * len(SPEED_RANKS)
 
 
+LEVEL, DWELL, SPEED = -1, -2, -3
+"""What a note is of: one came (+1) or went (−1); the µs of a finished visit; its speed in mm/s. Plain counts are 0 and more."""
+Note = tuple[int, int, int]
+"""(time_us, what, number)"""
+
+
 class Series(Struct, array_like=True):
     """One quantity over the time that is still open: how many are present, and what is counted and measured."""
 
     level: int = 0  # present at the start of the oldest open window
-    changes: list[tuple[int, int]] = []  # (time_us, ±1), in order of arrival
-    counts: list[tuple[int, int, int]] = []  # (time_us, what, how many)
-    dwells: list[tuple[int, int]] = []  # (time_us, µs): of finished visits, by their end
-    speeds: list[tuple[int, int]] = []  # (time_us, mm/s): of finished visits, by their end
-
-    def noted(self) -> int:
-        """Return how many dated things are held."""
-        return len(self.changes) + len(self.counts) + len(self.dwells) + len(self.speeds)
-
-    def times(self) -> set[int]:
-        """Return the times of all of them."""
-        return {at for dated in (self.changes, self.counts, self.dwells, self.speeds) for at, *_ in dated}
-
-    def forget(self, before_us: int, level: int) -> None:
-        """Drop what is dated earlier; `level` are present then."""
-        self.level = level
-        self.changes = [c for c in self.changes if c[0] >= before_us]
-        self.counts = [c for c in self.counts if c[0] >= before_us]
-        self.dwells = [c for c in self.dwells if c[0] >= before_us]
-        self.speeds = [c for c in self.speeds if c[0] >= before_us]
+    notes: list[Note] = []  # in order of arrival; of finished visits by their end
 
 
 class Sample(Struct, array_like=True):
@@ -52,8 +39,12 @@ class Sample(Struct, array_like=True):
 
     def note(self, number: int) -> None:
         """Take one number."""
-        self.count, self.total, self.most = self.count + 1, self.total + number, max(self.most, number)
-        sketch.add(self.bins, {sketch.bin_of(number): 1})
+        self.count += 1
+        self.total += number
+        if number > self.most:
+            self.most = number
+        name = sketch.bin_of(number)
+        self.bins[name] = self.bins.get(name, 0) + 1
 
     def absorb(self, other: Sample) -> None:
         """Take all that another has."""
@@ -68,7 +59,8 @@ class Sample(Struct, array_like=True):
         """Return quantiles, none above the greatest; zeros where there is no number."""
         if not self.count:
             return (0.0,) * len(ranks)
-        return tuple(min(q, float(self.most)) for q in sketch.quantiles(self.bins, ranks))
+        most = float(self.most)
+        return tuple([min(q, most) for q in sketch.quantiles(self.bins, ranks)])
 
 
 class Row(Struct, array_like=True):
@@ -140,16 +132,29 @@ class Span(NamedTuple):
     speed_mps: tuple[float, ...] = _NO_SPEED
 
 
-def sweep(key: Key, series: Series, level: int, start_us: int, end_us: int) -> tuple[Row, int]:
-    """Go over [start, end) from `level`; return the row and the level at the end."""
-    if not series.noted():
+def sweep(key: Key, series: Series, start_us: int, end_us: int) -> tuple[Row, int]:
+    """Go over [start, end); return the row and the level at the end."""
+    level = series.level
+    if not series.notes:
         return steady(key, end_us - start_us, level), level
-    row = Row(key, end_us - start_us, level, low=level, high=level)
+    row = Row(key, end_us - start_us)
     net: dict[int, int] = {}
-    for at_us, by in series.changes:
-        if start_us <= at_us < end_us:
-            net[at_us] = net.get(at_us, 0) + by
-            row.came += by == 1
+    for at_us, what, n in series.notes:
+        if at_us >= end_us:
+            continue
+        if at_us < start_us:
+            if what == LEVEL:
+                level += n
+        elif what == LEVEL:
+            net[at_us] = net.get(at_us, 0) + n
+            row.came += n == 1
+        elif what == DWELL:
+            row.dwell.note(n)
+        elif what == SPEED:
+            row.speed.note(n)
+        else:
+            row.counts[what] = row.counts.get(what, 0) + n
+    row.first = row.low = row.high = level
     before_us = start_us
     for at_us in sorted(net):  # what comes and goes at the same instant cancels
         row.area += level * (at_us - before_us)
@@ -159,15 +164,6 @@ def sweep(key: Key, series: Series, level: int, start_us: int, end_us: int) -> t
         row.high = level if at_us == start_us else max(row.high, level)
     row.area += level * (end_us - before_us)
     row.last = level
-    for at_us, what, n in series.counts:
-        if start_us <= at_us < end_us:
-            row.counts[what] = row.counts.get(what, 0) + n
-    for at_us, dwell_us in series.dwells:
-        if start_us <= at_us < end_us:
-            row.dwell.note(dwell_us)
-    for at_us, mm_per_s in series.speeds:
-        if start_us <= at_us < end_us:
-            row.speed.note(mm_per_s)
     return row, level
 
 

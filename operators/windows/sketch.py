@@ -7,6 +7,7 @@ order. Sketches that draw chance (KLL, REQ) or that depend on the order of mergi
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 
@@ -42,7 +43,12 @@ def quantiles(bins: Mapping[int, int], ranks: Iterable[float]) -> list[float]:
 
     As the package's own sketches do it, over the bins in use alone: theirs lay out every bin between the least and the greatest.
     """
-    filled = sorted(bins.items())
-    ends = list(itertools.accumulate(count for _, count in filled))
-    keys = (filled[bisect.bisect_right(ends, rank * (ends[-1] - 1))][0] for rank in ranks)
-    return [0.0 if key == ZERO else float(_mapping.value(key)) for key in keys]
+    keys = sorted(bins)
+    ends = list(itertools.accumulate(map(bins.__getitem__, keys)))
+    last = ends[-1] - 1
+    return [_value(keys[bisect.bisect_right(ends, rank * last)]) for rank in ranks]
+
+
+@functools.cache  # of at most MAX_BINS keys
+def _value(key: int) -> float:
+    return 0.0 if key == ZERO else float(_mapping.value(key))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from operators.windows.rows import Key, Row, Series, Span, summary, sweep
+from operators.windows.rows import DWELL, LEVEL, SPEED, Key, Row, Series, Span, summary, sweep
 from operators.windows.sliding import Sliding, SlidingReport, SlidingState, Stretch
 
 MAX_SERIES = 4096  # (what, place, class) combinations per camera; more are refused and counted
@@ -41,7 +41,7 @@ class Report(NamedTuple):
 
 class _State(Struct, array_like=True):
     oldest_us: int
-    series: list[msgspec.Raw]  # each a (key, Series)
+    series: list[tuple[Key, Series]]
     revisions: dict[int, int]
     refused: int
 
@@ -59,7 +59,6 @@ class _Archive(Struct, array_like=True):
 
 
 _FASTEST = 1  # of zlib's levels
-_series_decoder = msgspec.msgpack.Decoder(tuple[Key, Series])
 _archive_decoder = msgspec.msgpack.Decoder(_Archive)
 
 
@@ -92,8 +91,6 @@ class Windows:
         self._series: dict[Key, Series] = {}
         self._change_count = 0
         self._snapshot = b""
-        # Series that have not changed since the last snapshot, as they stood in it.
-        self._encoded: dict[Key, msgspec.Raw] = {}
         self._sliding = [Sliding(length, step, MAX_NUMBERS // len(sliding)) for length, step in sliding]
         self._closed: dict[int, _Closed] = {}  # windows that were reported and can still be amended, in order of time
         self._forgotten_us = 0  # windows that began earlier can no longer be
@@ -123,36 +120,48 @@ class Windows:
 
     def change(self, key: Key, at_us: int, by: int) -> None:
         """Note that at `at_us` one came (+1) or went (−1). Dates before the oldest open window count at its start."""
-        series = self._at(key)
-        if series is None:
-            return
-        if self._room():
-            series.changes.append((max(at_us, self.oldest_us), by))
-        else:
-            series.level += by  # dated wrongly, but a later -1 must find its +1, or the level would be off for ever
+        self.note(key, at_us, ((LEVEL, by),))
 
     def count(self, key: Key, at_us: int, what: int, n: int = 1) -> None:
         """Count `n` of kind `what` at `at_us`."""
-        series = self._at(key)
-        if series is not None and self._room():
-            series.counts.append((max(at_us, self.oldest_us), what, n))
+        self.note(key, at_us, ((what, n),))
 
     def dwell(self, key: Key, at_us: int, dwell_us: int) -> None:
         """Note a dwell (or the transit of a flow) that ended at `at_us`."""
-        series = self._at(key)
-        if series is not None and self._room():
-            series.dwells.append((max(at_us, self.oldest_us), dwell_us))
+        self.note(key, at_us, ((DWELL, dwell_us),))
 
-    def speed(self, key: Key, at_us: int, mps: float) -> None:
-        """Note how fast somebody was on a visit that ended at `at_us`; kept in mm/s."""
-        series = self._at(key)
-        if series is not None and self._room():
-            series.speeds.append((max(at_us, self.oldest_us), round(1000 * mps)))
+    def enter(self, key: Key, at_us: int, what: int) -> None:
+        """Note that one came, and count it."""
+        self.note(key, at_us, ((LEVEL, 1), (what, 1)))
+
+    def leave(self, key: Key, at_us: int, what: int, dwell_us: int, mps: float | None) -> None:
+        """Note that one went, count it, and note how long it was there and how fast; the speed is kept in mm/s."""
+        if mps is None:
+            self.note(key, at_us, ((LEVEL, -1), (what, 1), (DWELL, dwell_us)))
+        else:
+            self.note(key, at_us, ((LEVEL, -1), (what, 1), (DWELL, dwell_us), (SPEED, round(1000 * mps))))
+
+    def note(self, key: Key, at_us: int, found: Sequence[tuple[int, int]]) -> None:
+        """Note what happened at one time, each as what it is of (`rows`) and a number."""
+        self.dirty = True
+        series = self._series.get(key) or self._begun(key)
+        if series is None:
+            self.refused += len(found)
+            return
+        at_us = max(at_us, self.oldest_us)
+        for what, number in found:
+            if self._change_count < MAX_CHANGES:
+                self._change_count += 1
+                series.notes.append((at_us, what, number))
+                continue
+            self.refused += 1
+            if what == LEVEL:  # dated wrongly, but a later −1 must find its +1, or the level would be off for ever
+                series.level += number
 
     def declare(self, key: Key) -> None:
         """Make the series exist, so that it is reported with zeros from now on."""
-        if key not in self._series:
-            self._at(key)
+        if key not in self._series and self._begun(key) is None:
+            self.refused += 1
 
     # ---- closing ----------------------------------------------------------------------------------------------
 
@@ -202,6 +211,8 @@ class Windows:
 
     def _slide(self, closed: Stretch) -> list[SlidingReport]:
         """Hand a closed window on, and the time up to the next open one."""
+        if not self._sliding:
+            return []
         reports = []
         levels = {k: s.level for k, s in self._series.items() if s.level and k[0] not in PASSING}
         for sliding in self._sliding:
@@ -221,30 +232,28 @@ class Windows:
         if not self.oldest_us:
             return []
         starts = {self.oldest_us, *self.tallies}
-        for s in self._series.values():
-            starts.update(self.start_of(at) for at in s.times())
+        starts.update(self.start_of(at) for s in self._series.values() for at, _, _ in s.notes)
         return sorted(starts)
 
     def _next_start(self, start: int, now_us: int) -> int:
-        following = [s for s in self._open_starts() if s > start]
-        last_due = self.start_of(now_us - self.grace_us)
-        return max(start + self.length_us, min([*following, last_due]))
+        following, last_due = start + self.length_us, self.start_of(now_us - self.grace_us)
+        if last_due <= following:
+            return following
+        return max(following, min([*(s for s in self._open_starts() if s > start), last_due]))
 
     def _sweep(self, start: int, forget: bool) -> list[Row]:
         end = start + self.length_us
         rows = []
         for key in sorted(self._series):
             series = self._series[key]
-            # A later window's sweep starts from the level at its start, so that reports of open windows chain.
-            level = series.level + sum([by for at, by in series.changes if at < start])
-            row, level = sweep(key, series, level, start, end)
+            row, level = sweep(key, series, start, end)
             rows.append(row)
-            if forget and (noted := series.noted()):
-                series.forget(end, level)
-                self._change_count += series.noted() - noted
+            if forget and series.notes:
+                later = [n for n in series.notes if n[0] >= end]
+                self._change_count -= len(series.notes) - len(later)
+                series.level, series.notes = level, later
         if forget:
-            self._encoded.clear()
-            for key in [k for k, s in self._series.items() if k[0] in PASSING and not s.noted()]:
+            for key in [k for k, s in self._series.items() if k[0] in PASSING and not s.notes]:
                 del self._series[key]
         return rows
 
@@ -290,29 +299,18 @@ class Windows:
 
     # ---- series -----------------------------------------------------------------------------------------------
 
-    def _at(self, key: Key) -> Series | None:
+    def _begun(self, key: Key) -> Series | None:
+        """Return a new series, None where there is no room for one."""
+        if len(self._series) >= MAX_SERIES:
+            return None
         self.dirty = True
-        self._encoded.pop(key, None)
-        series = self._series.get(key)
-        if series is None:
-            if len(self._series) >= MAX_SERIES:
-                self.refused += 1
-                return None
-            series = self._series[key] = Series()
+        series = self._series[key] = Series()
         return series
-
-    def _room(self) -> bool:
-        if self._change_count >= MAX_CHANGES:
-            self.refused += 1
-            return False
-        self._change_count += 1
-        return True
 
     def keep(self, wanted: Callable[[Key], bool]) -> None:
         """Forget the series that are not wanted: after new settings, those of places that are gone."""
         self._series = {key: series for key, series in self._series.items() if wanted(key)}
-        self._encoded.clear()
-        self._change_count = sum(s.noted() for s in self._series.values())
+        self._change_count = sum(len(s.notes) for s in self._series.values())
         self.dirty = True
 
     # ---- state ------------------------------------------------------------------------------------------------
@@ -323,17 +321,10 @@ class Windows:
         Changes are dated at full length, most at the times of others: compressed at the fastest level they take a third.
         """
         if self.dirty:
-            series = [self._encode(key) for key in self._series]
-            state = _State(self.oldest_us, series, self.revisions, self.refused)
+            state = _State(self.oldest_us, list(self._series.items()), self.revisions, self.refused)
             self._snapshot = zlib.compress(msgspec.msgpack.encode(state), _FASTEST)
             self.dirty = False
         return self.tallies, self._snapshot
-
-    def _encode(self, key: Key) -> msgspec.Raw:
-        raw = self._encoded.get(key)
-        if raw is None:
-            raw = self._encoded[key] = msgspec.Raw(msgspec.msgpack.encode((key, self._series[key])))
-        return raw
 
     def archive(self) -> bytes | None:
         """Return what changes when windows are closed or amended, or None where it has not since this was last asked."""
@@ -354,10 +345,9 @@ class Windows:
         except zlib.error as e:
             raise ValueError(f"windows: expected a snapshot, got {len(data)} damaged bytes") from e
         self.oldest_us, self.revisions, self.refused = state.oldest_us, state.revisions, state.refused
-        self._series = dict(_series_decoder.decode(raw) for raw in state.series)
-        self._encoded.clear()
+        self._series = dict(state.series)
         self._realign(tallies)
-        self._change_count = sum(s.noted() for s in self._series.values())
+        self._change_count = sum(len(s.notes) for s in self._series.values())
         self.dirty = self._archive_dirty = True
         if self.oldest_us:
             self._begin_anew()

@@ -36,7 +36,7 @@ def walked(
     """Return the trajectory at the end, and every frame."""
     seen = list(stroll(course, seconds, fps, noise, seed, **more))
     last = seen[-1]
-    return last.motion.trajectory(last.track, 0, more.get("on_ground", True)), seen
+    return last.motion.trajectory(int(last.track["seen_us"]), 0, more.get("on_ground", True)), seen
 
 
 # ---- against what is true ----------------------------------------------------------------------------------------------
@@ -152,8 +152,7 @@ def follow(points: list[tuple[int, float, float]], tolerance: float, on_ground: 
     for ms, x, y in points:
         kernel.extend(m, x, y, ms, tolerance, on_ground)
         m.last_ms = ms
-    track = np.zeros(1, TRACK)[0]
-    return motion.trajectory(track, 0, on_ground)
+    return motion.trajectory(0, 0, on_ground)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -251,7 +250,8 @@ def test_a_row_restored_from_what_is_kept_goes_on_the_same(on_ground: bool) -> N
         restored = Motion(STILL_M, STILL_RATIO, 1)
         restored.restore(kept.tobytes(), tracks, 1, on_ground)
         assert restored.motions.tobytes() == np.array([s.row], MOTION).tobytes()
-        assert restored.trajectory(s.track, 0, on_ground) == Motion.trajectory(_holding(s.row), s.track, 0, on_ground)
+        seen_us = int(s.track["seen_us"])
+        assert restored.trajectory(seen_us, 0, on_ground) == Motion.trajectory(_holding(s.row), seen_us, 0, on_ground)
 
 
 def _holding(r: Any) -> Motion:

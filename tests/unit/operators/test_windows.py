@@ -87,14 +87,10 @@ def run(h: History, restarts: set[int] = frozenset(), losses: set[int] = frozens
         for i, v in enumerate(h.visits):
             if v.a <= now and i not in begun:
                 begun.add(i)
-                windows.change(KEY, v.a, +1)
-                windows.count(KEY, v.a, 0)
+                windows.enter(KEY, v.a, 0)
             if v.b + (i % 5) <= now and i not in ended:
                 ended.add(i)
-                windows.change(KEY, v.b, -1)
-                windows.count(KEY, v.b, 2)
-                windows.dwell(KEY, v.b, v.b - v.a)
-                windows.speed(KEY, v.b, v.speed)
+                windows.leave(KEY, v.b, 2, v.b - v.a, v.speed)
                 windows.dwell(FLOW, v.b, v.b - v.a)
         windows.tally(now)[0] += 1
         out.framed.add(now - now % LENGTH)
