@@ -11,10 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
+
 from bench import processes
 from bench.drain import Topics, bench_stack, topic
 from bench.scene import SETTINGS, Street
 from schemas import topics as names
+from schemas.settings import SiteSettings
+from schemas.wire import DetectionFrame
 from sightflow.progress import Progress
 from sightflow.stack.services import TASKMANAGER
 from simulator.layout import settings_yaml
@@ -22,6 +26,30 @@ from simulator.producer import send_records
 
 SAMPLE_S = 2.0
 STALL_S = 180.0
+SITE_CAMERAS = 250
+"""A site's settings are one file, of at most 1 MiB."""
+
+
+class _Streets(Street):
+    """The scene, its cameras on several sites."""
+
+    def _frame(self, camera: int, k: int) -> DetectionFrame:
+        return msgspec.structs.replace(super()._frame(camera, k), site=_site_name(self.plan.site, camera))
+
+
+def _site_name(site: str, camera: int) -> str:
+    return f"{site}-{camera // SITE_CAMERAS}"
+
+
+def _site_files(folder: Path, made: SiteSettings) -> list[Path]:
+    files = []
+    for i in range(0, len(made.cameras), SITE_CAMERAS):
+        name = _site_name(made.site, i)
+        files.append(folder / f"{name}.yaml")
+        files[-1].write_text(
+            settings_yaml(msgspec.structs.replace(made, site=name, cameras=made.cameras[i : i + SITE_CAMERAS]))
+        )
+    return files
 
 
 def run(cameras: int, hours: int, fps: float, detections: int, loop: int, settings: str) -> list[tuple[float, float]]:
@@ -29,14 +57,13 @@ def run(cameras: int, hours: int, fps: float, detections: int, loop: int, settin
     per_hour = round(3600 * fps) * cameras
     found: list[tuple[float, float]] = []
     with Progress(sys.stdout) as progress, bench_stack(progress) as stack, tempfile.TemporaryDirectory() as folder:
-        site = Path(folder) / "day.yaml"
-        site.write_text(settings_yaml(SETTINGS[settings](cameras)))
+        sites = _site_files(Path(folder), SETTINGS[settings](cameras))
         topics = Topics(stack.kafka_bootstrap)
         topics.renew([topic(names.DETECTIONS)])
         with progress.step(f"fill the topic with {hours * per_hour:,} frames"):
-            load = Street(detections, cameras, fps=fps, loop_frames=loop)
+            load = _Streets(detections, cameras, fps=fps, loop_frames=loop)
             send_records(load.records(hours * per_hour), stack.kafka_bootstrap, progress=None)
-        job = stack.submit("suite", settings=[site], extra_args=["--group-id", "day"], flink_args=(), progress=progress)
+        job = stack.submit("suite", settings=sites, extra_args=["--group-id", "day"], flink_args=(), progress=progress)
         pid = stack.pid(TASKMANAGER)
         progress.say(f"{'hour':>4} {'frames':>12} {'memory MiB':>11} {'checkpoint kB':>14} {'CPU µs/frame':>13}")
         before, spent_s, moved_s = 0, 0.0, time.monotonic()
