@@ -169,7 +169,7 @@ class Alerts:
     ) -> None:
         self.site, self.camera = site, camera
         self.rules = tuple(rules)
-        self.dirty = True
+        self._names = [identity(r) for r in self.rules]
         self.refused = 0
         by_id = {s.id: Hours(s, timezone) for s in schedules}
         scheduled = [by_id[r.schedule] if r.schedule else None for r in self.rules]
@@ -193,7 +193,6 @@ class Alerts:
         self._orders = Orders()
         self._wake_us = 0
         self._touched: dict[Key, None] = {}
-        self._snapshot = b""
 
     # ---- what comes from outside ----------------------------------------------------------------------------------
 
@@ -244,7 +243,6 @@ class Alerts:
         if due:
             self._let_pulses_pass(f)
         for h in held:
-            self.dirty = True
             if h.kind == ENDED:
                 self._leave(self._key(h), h.ordinal, h.other_ordinal, h.at_us, h.value, f)
             else:
@@ -263,7 +261,6 @@ class Alerts:
             member = _member(self._active.get(self._key(h)), h.ordinal, h.other_ordinal)
             if member is not None:
                 member.value = h.value
-                self.dirty = True
 
     def close_all(
         self, at_us: int, because: AlertCause, reason: str, facts: Facts, cause: Cause
@@ -274,7 +271,6 @@ class Alerts:
             entry = self._active[key]
             pulses = [m.pulse_us for m in entry.members]
             self._feed(key, entry, Input.ENDED, f, because, reason, max(pulses) if all(pulses) else at_us)
-        self.dirty = True
         return f.out
 
     def measure(self, facts: Facts) -> None:
@@ -282,7 +278,6 @@ class Alerts:
         for key, entry in self._active.items():
             if entry.alert:
                 entry.alert.value = self._value(key, entry, facts)
-                self.dirty = True
 
     # ---- subjects come and go -------------------------------------------------------------------------------------
 
@@ -353,7 +348,6 @@ class Alerts:
             if m.pulse_us and f.now_us - m.heard_us > self._gap_us[key[0]]
         ]
         for pulse_us, key, ordinal, other, value in sorted(passed):
-            self.dirty = True
             self._leave(key, ordinal, other, pulse_us, value, f)
 
     def _withdraw(self, f: _Frame) -> None:
@@ -363,7 +357,6 @@ class Alerts:
             out_of = "its rule is no longer in the settings"
             f.out.append(self._transition(alert, "close", 0, f.now_us, "settings", out_of, {}, False, f.cause))
         self._orphans = []
-        self.dirty = True
 
     # ---- time passes ----------------------------------------------------------------------------------------------
 
@@ -458,7 +451,6 @@ class Alerts:
     ) -> None:
         """Put one input through the table; `at_us`: the time of a close, else the frame's."""
         state, action = follow(entry.state, event)
-        self.dirty = True
         if action is Action.OPEN:
             entry.state = state
             self._open(key, entry, f)
@@ -483,7 +475,7 @@ class Alerts:
         name = alert_id(self.site, rule.id, rule.version, self.camera, _place(rule), subject, start_us)
         incident = self._incident(key[0], name, f.now_us)
         alert = entry.alert = Alert(
-            name, identity(rule), (), 0, "", start_us, f.now_us, f.now_us, 0, 0.0, 0.0, rule.severity, 0, incident
+            name, self._names[key[0]], (), 0, "", start_us, f.now_us, f.now_us, 0, 0.0, 0.0, rule.severity, 0, incident
         )
         self._last[key[0]] = Last(
             incident, last.closed_us if last else 0, start_us if key[1] < 0 else last.start_us if last else 0
@@ -636,20 +628,17 @@ class Alerts:
     # ---- state ----------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
-        """Return everything as MessagePack (made anew only when it has changed)."""
-        if self.dirty:
-            state = _State(
-                [identity(r) for r in self.rules], list(self._active.items()), [list(c.items()) for c in self._cooling],
-                list(self._last.items()), self._orphans, self.refused,
-            )  # fmt: skip
-            self._snapshot = msgspec.msgpack.encode(state)
-            self.dirty = False
-        return self._snapshot
+        """Return everything as MessagePack."""
+        state = _State(
+            self._names, list(self._active.items()), [list(c.items()) for c in self._cooling],
+            list(self._last.items()), self._orphans, self.refused,
+        )  # fmt: skip
+        return msgspec.msgpack.encode(state)
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot. Rules are matched by `identity`: alerts of those that are gone close with the next frame."""
         state = msgspec.msgpack.decode(data, type=_State)
-        now = {identity(r): i for i, r in enumerate(self.rules)}
+        now = {name: i for i, name in enumerate(self._names)}
         index = {old: now[name] for old, name in enumerate(state.rules) if name in now}
         self._orphans = state.orphans
         for (old, ordinal, other), entry in state.active:
@@ -669,7 +658,6 @@ class Alerts:
         self._last = {index[old]: last for old, last in state.last if old in index}
         self.refused = state.refused
         self._wake_us = 0
-        self.dirty = True
 
 
 def source_alert(

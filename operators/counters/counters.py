@@ -139,7 +139,6 @@ class Counters:
         self._resets = [Resets(c.reset, zone) for c in self.counters]
         self._found_resets = [(0, -1)] * len(self.counters)  # (from, first reset since then)
         self._tallies = [Tally(round(c.report_s * 1e6)) for c in self.counters]
-        self._dirty, self._snapshot = True, b""
 
     def cross(self, wire: int, right: bool, label: str, at_us: int, now_us: int) -> None:
         """Take one crossing of a tripwire, dated `at_us`, of which the frame at `now_us` tells."""
@@ -147,7 +146,6 @@ class Counters:
             classes, t = self.counters[i].classes, self._tallies[i]
             if classes and label not in classes:
                 continue
-            self._dirty = True
             self._begin(t, now_us)
             self._sweep(i, t, min(now_us - self._grace_us, t.start_us + t.length_us - 1))
             came = int(right == in_is_right)
@@ -161,7 +159,6 @@ class Counters:
         """Return the intervals into which nothing can be dated any more, by counter, then time."""
         if now_us < self.due_us():
             return []
-        self._dirty = True
         for t in self._tallies:
             self._begin(t, now_us)
         return [w for i, t in enumerate(self._tallies) for w in self._sweep(i, t, now_us - self._grace_us)]
@@ -179,7 +176,6 @@ class Counters:
         their resets count.
         """
         out = []
-        self._dirty = True
         for i, t in enumerate(self._tallies):
             start_us = t.start_of(now_us)
             if t.start_us:
@@ -195,7 +191,6 @@ class Counters:
     def report_open(self, last_us: int) -> list[CounterWindow]:
         """Return the intervals that are not closed as they stand after the frame at `last_us`; they will be reported again."""
         out = []
-        self._dirty = True
         for i, t in enumerate(self._tallies):
             if not t.start_us:
                 continue
@@ -230,11 +225,8 @@ class Counters:
         return at_us
 
     def snapshot(self) -> bytes:
-        """Return everything as MessagePack (made anew only when it has changed)."""
-        if self._dirty:
-            known = {c.id: t for c, t in zip(self.counters, self._tallies, strict=True)}
-            self._snapshot, self._dirty = msgspec.msgpack.encode(known), False
-        return self._snapshot
+        """Return everything as MessagePack."""
+        return msgspec.msgpack.encode({c.id: t for c, t in zip(self.counters, self._tallies, strict=True)})
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot. Counters are matched by id and keep their totals; another length begins another interval."""
@@ -247,4 +239,3 @@ class Counters:
                 t.length_us = fresh.length_us
                 t.begin(t.start_of(t.settled_us))
             self._tallies[i] = t
-        self._dirty = True

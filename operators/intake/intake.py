@@ -129,8 +129,6 @@ class Intake:
         # [next_seq, void_to) came with impossible times and were refused. Nobody waits for them, and yet a bad message
         # has not taken the place of the good one with its number, which passes if it comes before the next.
         self._void_to = 0
-        self.dirty = True  # anything but boot, next_seq, capture_us and counts has changed
-        self._rare = b""
 
     @property
     def is_waiting(self) -> bool:
@@ -156,7 +154,6 @@ class Intake:
     def give_up(self) -> list[Ready | Refused]:
         """Stop waiting for whatever is missing; return the frames that waited, in order."""
         ready: list[Ready | Refused] = []
-        self.dirty |= bool(self._waiting)
         while self._waiting:
             ready.extend(self._skip())
         return ready
@@ -164,7 +161,6 @@ class Intake:
     def _accept_unusual(
         self, frame: DetectionFrame, raw: bytes, partition: int, offset: int
     ) -> list[Ready | Refused | Late]:
-        self.dirty = True
         ready: list[Ready | Refused | Late] = []
         if frame.boot < self.boot:
             return [Late(frame, raw, partition, offset)] if self._is_late_of_earlier_boot(frame) else []
@@ -277,15 +273,12 @@ class Intake:
         yield from self._drain()
 
     def snapshot(self) -> tuple[tuple[int, ...], bytes]:
-        """Return what changes with every frame, and the rest as MessagePack (made anew only when it has changed)."""
-        if self.dirty:
-            self._rare = msgspec.msgpack.encode(_Rare(self._waiting, self._skipped, self._boots, self._void_to))
-            self.dirty = False
-        return tuple(self.order.tolist()), self._rare
+        """Return what changes with every frame, and the rest as MessagePack."""
+        rest = _Rare(self._waiting, self._skipped, self._boots, self._void_to)
+        return tuple(self.order.tolist()), msgspec.msgpack.encode(rest)
 
     def restore(self, often: tuple[int, ...], rare: bytes) -> None:
         """Take up a snapshot."""
         self.order[:] = often
         s = msgspec.msgpack.decode(rare, type=_Rare)
         self._waiting, self._skipped, self._boots, self._void_to = s.waiting, s.skipped, s.boots, s.void_to
-        self.dirty = True

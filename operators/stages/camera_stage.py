@@ -256,9 +256,7 @@ class CameraLogic:
         self._labels_seen: tuple[str, ...] | None = None  # of the last frame: what the memory's `label_of` is for
         self._picture: tuple[object, ...] = ()  # what the memory's template and floor are for
         self._window_us = 0  # start of the window that the memory's tally counts for
-        self._fixed = self._encode_settings()  # the part of the snapshot that never changes, …
-        self._rare = b""  # the same and what rarely changes
-        self._settled = b""  # all of it but what the kernels change, as long as nothing else has changed
+        self._fixed = self._encode_settings()  # the part of the snapshot that never changes
         self._lost = False
         self._counted = [0] * figures.TALLIES  # of totals since the first frame, what windows have counted
         self._declare(camera)
@@ -292,7 +290,6 @@ class CameraLogic:
             if self._looks_usual(frame) and self._take_usual(frame, record, out):
                 return out
             self._check_arrays(frame)
-            self._settled = b""
             self._expect_unusual()
             turn = self._intake.accept(frame, record.value or b"", record.partition, record.offset)
         except BadMessage as e:
@@ -342,7 +339,6 @@ class CameraLogic:
     def _refuse(self, r: Refused, out: list[Output]) -> None:
         record = Input(r.raw or None, r.partition, r.offset, 0)
         out.append(dead_letter(r.reason, r.detail, "camera", topics.DETECTIONS, self.camera, record))
-        self._settled = b""
         if self._windows.oldest_us:
             self._windows.tally(self._intake.capture_us)[figures.REFUSED] += 1
 
@@ -408,7 +404,6 @@ class CameraLogic:
 
     def _react(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         """Say what the kernels have found, and what the rules make of it."""
-        self._settled = b""
         scratch = self._scratch
         births, ends, visit_count, crossing_count, held_count = scratch.found.tolist()
         visits: list[Visit] = []
@@ -550,7 +545,6 @@ class CameraLogic:
             if label not in self._labels:
                 self._labels += (label if len(self._labels) < MAX_CLASSES else OTHER,)
                 self._labels = tuple(dict.fromkeys(self._labels))
-                self._rare = b""
         if len(self._label_maps) >= 256:  # many combinations of labels: start the cache over
             self._label_maps.clear()
         label_of = np.zeros(256, np.uint8)
@@ -698,7 +692,6 @@ class CameraLogic:
 
     def _wait_no_more(self, out: list[Output]) -> None:
         """Take the frames that are held back for one that is missing."""
-        self._settled = b""
         self._expect_unusual()
         for item in self._intake.give_up():
             self._take(item, out)
@@ -810,29 +803,15 @@ class CameraLogic:
     # ---- state ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
-        """Return the whole state; a microsecond or two, since what rarely changes is encoded only when it has."""
-        prefix = self._settled or self._encode_all_but_tables()
-        scratch = self._scratch
-        return prefix + scratch.packed(packed_state.pack(self._memory.memory, scratch.memory))
-
-    def _encode_all_but_tables(self) -> bytes:
-        """Return the beginning of a `_State`, and keep it where only what the kernels change can change it."""
-        if not self._rare or self._windows.dirty or self._intake.dirty:
-            self._rare = self._encode_rare()
-        embeddings = self._tracker.embeddings()
+        """Return the whole state."""
         fields = (
-            self._alerts.snapshot(), embeddings, self._lost, self._counted, self._window_us,
-            self._heat_map.period, float(self._memory.picture[0]), self._stays.snapshot(), self.settings,
-            self._counters.snapshot(),
+            self._labels, self._intake.snapshot()[1], self._windows.snapshot(), self._flows.snapshot(), self._alerts.snapshot(),
+            self._tracker.embeddings(), self._lost, self._counted, self._window_us, self._heat_map.period,
+            float(self._memory.picture[0]), self._stays.snapshot(), self.settings, self._counters.snapshot(),
         )  # fmt: skip
-        prefix = self._rare + b"".join([_encode_part(field) for field in fields])
-        self._settled = b"" if embeddings[1] else prefix
-        return prefix
-
-    def _encode_rare(self) -> bytes:
-        """Return the beginning of a `_State`, up to `flows`."""
-        fields = (self._labels, self._intake.snapshot()[1], self._windows.snapshot(), self._flows.snapshot())
-        return self._fixed + b"".join([_encode_part(field) for field in fields])
+        scratch = self._scratch
+        tables = scratch.packed(packed_state.pack(self._memory.memory, scratch.memory))
+        return b"".join([self._fixed, *map(_encode_part, fields), tables])
 
     def _encode_settings(self) -> bytes:
         """Return the beginning of a `_State`, up to `heat_map`: what the settings say of the rest."""
@@ -848,7 +827,7 @@ class CameraLogic:
         tables = unpack(s.tables, len(s.zones), len(s.wires), len(s.rules))
         self._labels = s.labels
         self._label_maps.clear()
-        self._labels_seen, self._picture, self._rare, self._settled = None, (), b"", b""
+        self._labels_seen, self._picture = None, ()
         for part in (self._zones, self._tripwires, self._conditions, self._heat_map):
             part.set_labels(s.labels)
         self._intake.restore(tuple(tables.order), s.intake)

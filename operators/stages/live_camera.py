@@ -137,7 +137,6 @@ class LiveCamera(CameraLogic):
     def _depart(self, out: list[Output]) -> None:
         """The settings name the camera no more: end what is open, as of its last frame, and report the windows."""
         self._expect_unusual()
-        self._settled = b""
         if self.settings.startswith(ABSENT):
             return
         points: list[Point] = []

@@ -86,11 +86,9 @@ class Windows:
         self.revisions: dict[int, int] = {}  # of windows that were reported before they were complete
         self.refused = 0
         self.tallies: dict[int, list[int]] = {}  # plain counts by window
-        self.dirty = True  # anything has changed since the last snapshot
         self._width = width
         self._series: dict[Key, Series] = {}
         self._change_count = 0
-        self._snapshot = b""
         self._sliding = [Sliding(length, step, MAX_NUMBERS // len(sliding)) for length, step in sliding]
         self._closed: dict[int, _Closed] = {}  # windows that were reported and can still be amended, in order of time
         self._forgotten_us = 0  # windows that began earlier can no longer be
@@ -100,7 +98,6 @@ class Windows:
 
     def tally(self, at_us: int) -> list[int]:
         """Return the plain counts of the window that holds `at_us`, or of the oldest open one, to be added to at once."""
-        self.dirty = True
         start = max(at_us - at_us % self.length_us, self.oldest_us)
         counts = self.tallies.get(start)
         if counts is None:
@@ -115,7 +112,6 @@ class Windows:
         """Say that the camera's time has begun."""
         if not self.oldest_us:
             self.oldest_us = self.start_of(at_us)
-            self.dirty = True
             self._begin_anew()
 
     def change(self, key: Key, at_us: int, by: int) -> None:
@@ -143,7 +139,6 @@ class Windows:
 
     def note(self, key: Key, at_us: int, found: Sequence[tuple[int, int]]) -> None:
         """Note what happened at one time, each as what it is of (`rows`) and a number."""
-        self.dirty = True
         series = self._series.get(key) or self._begun(key)
         if series is None:
             self.refused += len(found)
@@ -184,7 +179,7 @@ class Windows:
                 reports.append(Report(start, revision, True, self._spans(start, rows), tally))
                 self._closed[start] = _Closed(revision, tally)
             self.oldest_us = self._next_start(start, now_us)
-            self.dirty = self._archive_dirty = True
+            self._archive_dirty = True
             reports += self._slide(Stretch(start, tally is not None, _lasting(rows)))
         self._forget_closed(now_us)
         return reports
@@ -193,7 +188,6 @@ class Windows:
         """Report the open windows as they stand and keep them: they are reported again, with a higher revision."""
         reports: list[Report | SlidingReport] = []
         stretches = []
-        self.dirty = True
         last_us = max(self.tallies, default=0)
         for start in self._open_starts():
             if start > last_us:
@@ -303,7 +297,6 @@ class Windows:
         """Return a new series, None where there is no room for one."""
         if len(self._series) >= MAX_SERIES:
             return None
-        self.dirty = True
         series = self._series[key] = Series()
         return series
 
@@ -311,20 +304,16 @@ class Windows:
         """Forget the series that are not wanted: after new settings, those of places that are gone."""
         self._series = {key: series for key, series in self._series.items() if wanted(key)}
         self._change_count = sum(len(s.notes) for s in self._series.values())
-        self.dirty = True
 
     # ---- state ------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[int, list[int]], bytes]:
-        """Return the tallies, and the rest as compressed MessagePack (made anew only when it has changed).
+        """Return the tallies, and the rest as compressed MessagePack.
 
         Changes are dated at full length, most at the times of others: compressed at the fastest level they take a third.
         """
-        if self.dirty:
-            state = _State(self.oldest_us, list(self._series.items()), self.revisions, self.refused)
-            self._snapshot = zlib.compress(msgspec.msgpack.encode(state), _FASTEST)
-            self.dirty = False
-        return self.tallies, self._snapshot
+        state = _State(self.oldest_us, list(self._series.items()), self.revisions, self.refused)
+        return self.tallies, zlib.compress(msgspec.msgpack.encode(state), _FASTEST)
 
     def archive(self) -> bytes | None:
         """Return what changes when windows are closed or amended, or None where it has not since this was last asked."""
@@ -348,7 +337,7 @@ class Windows:
         self._series = dict(state.series)
         self._realign(tallies)
         self._change_count = sum(len(s.notes) for s in self._series.values())
-        self.dirty = self._archive_dirty = True
+        self._archive_dirty = True
         if self.oldest_us:
             self._begin_anew()
 
