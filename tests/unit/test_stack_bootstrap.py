@@ -151,11 +151,13 @@ def test_bytes_that_are_not_the_pinned_ones_are_refused(tmp_path: Path) -> None:
 # --- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 _INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 from sightflow.bootstrap.graph import Step, run_steps
 from sightflow.places import Local
 from sightflow.progress import Progress
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
 local = Local(Path(sys.argv[1]))
 def stubborn(name):
     script = f"sleep 600 & echo $! > {local.root}/{name}; trap '' TERM; wait; sleep 600"
