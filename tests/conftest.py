@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sightflow", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("sightflow")
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 # pytest's importlib mode adds nothing to the path, and tests import what they share as `tests.…`.
