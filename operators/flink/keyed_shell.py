@@ -92,6 +92,7 @@ class KeyedShell(StageShell[Stage]):
             return []
         live.timer_ms = 0
         if not live.logic.silence_ms:
+            self._live.pop(key, None)  # settings may name it by the time of its next record
             return []
         now_ms = int(time.time() * 1000)
         total_ms, held_up_now = self._held_up()

@@ -845,10 +845,11 @@ class CameraLogic:
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
+        last_us = max(tables.last_us, self._intake.capture_us)  # the tracker's is 0 while the settings do not name the camera
         if _cells(s.heat_map) == _cells(self._camera.heat_map):
-            self._heat_map.restore(s.heat, tables.cells_us, tables.last_us)
+            self._heat_map.restore(s.heat, tables.cells_us, last_us)
         else:
-            self._heat_map.begin_after(max(tables.last_us, s.heat.start_us))
+            self._heat_map.begin_after(max(last_us, s.heat.start_us))
         places = [z.place for z in self._zones.zones]
         zone_of = [places.index(z) if z in places else -1 for z in s.zones]
         self._flows.restore(s.flows, zone_of)

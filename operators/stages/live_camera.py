@@ -211,5 +211,10 @@ class LiveCamera(CameraLogic):
         self.settings_due_us = NEVER_US
         for record in records:
             self.on_record(record)
+        if self._book.first(self.camera).version.site.site != self.site:  # it has moved: its frames name the other site
+            state, archive = self.snapshot(), self._windows.archive_now()
+            self._terms = None
+            self.restore(state)
+            self.restore_archive(archive)
         self.settings_due_us = 0
         self.must_store = self._terms_changed = True

@@ -6,6 +6,7 @@ The real shell and stage; Flink's part is played by values in memory.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,21 @@ from pyflink.common import Row
 
 from operators.flink import keyed_shell, record_log
 from operators.flink.keyed_shell import KeyedShell
-from operators.stages.stage import Input, Output, Stage
+from operators.stages.stage import Input, LiveStage, Output, Stage
 from schemas.alert_orders import Acknowledgement, AnyOrder, Mute, order_key
 from schemas.live_settings import SettingsMessage
 from schemas.rules import Crowding, Escalation, Intrusion
-from schemas.settings import Camera, SiteSettings, Zone
-from schemas.wire import decode, encode
+from schemas.settings import Camera, HeatMap, SiteSettings, Zone
+from schemas.wire import Point, decode, encode
 from tests.unit.operators.scenes import (
     CAMERA,
     START_US,
     alerts_of,
     bounded,
     events_of,
+    letters_of,
     make_frame,
+    points_of,
     rich_scene,
     to_input,
 )
@@ -40,6 +43,7 @@ from tests.unit.operators.test_live_settings import (
     RECORDS,
     VERSIONS,
     camera,
+    message,
     site,
     stage_of,
     standing,
@@ -234,6 +238,79 @@ def test_a_zone_that_comes_and_one_that_goes_with_a_restart_begin_and_end_with_t
         ("exit", "old", "settings", START_US + (cut - 1) * 100_000),
         ("enter", "new", "", START_US + cut * 100_000),
     ]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 33, 34])
+def test_a_camera_whose_site_has_another_name_after_a_restart_goes_on_under_it(cut: int) -> None:
+    old, new = site(camera(rules=())), site(camera(rules=()), name="t")
+    task = Task(stage_of(old))
+    for record in standing(cut):
+        task.take(record)
+    for first in (cut, cut + 20):
+        task.kill(stage_of(new))
+        frames = [
+            make_frame(i, START_US + i * 100_000, [(0.2, 0.4, 0.3, 0.8)], site="t") for i in range(first, first + 20)
+        ]
+        out = [o for f in frames for o in task.take(to_input(f, f.seq))]
+        assert {o.topic for o in out} >= {"tracks"} and not letters_of(out)
+    assert not [e for e in events_of(out) if e.kind in ("enter", "track_end")], "who was there is the same object"
+
+
+def test_a_camera_that_is_named_again_after_a_timer_found_it_unknown_loses_no_frame() -> None:
+    stage = stage_of(site(camera()))
+    task = Task(stage)
+    for record in standing(20):
+        task.take(record)
+    stage = stage_of(site())
+    task.kill(stage)
+    assert list(task.shell.on_timer(0, task)) == []  # type: ignore[arg-type]
+    stage.on_settings(*message(site(camera()), 1, START_US))
+    out = [o for r in standing(5, 20) for o in task.take(r)]
+    assert not letters_of(out) and len([o for o in out if o.topic == "tracks"]) == 5
+
+
+@pytest.mark.parametrize("kill_at", [201, 2100, 2120, 2149, 2150])
+def test_a_heat_map_is_the_same_with_a_kill_while_the_camera_is_absent(kill_at: int) -> None:
+    """Longer periods before, other ones after: both hang on the last frame's time, which an absent camera has no track of."""
+    begin_us = (START_US // (300 * S) + 1) * 300 * S
+    long, short = HeatMap(report_s=300.0), HeatMap(report_s=60.0)
+    edits = [(205, short), (210, None), (215, short)]
+    out = _heat(begin_us, long, edits, None)
+    assert out and _heat(begin_us, long, edits, kill_at) == out
+
+
+def test_heat_maps_of_other_cells_after_an_absence_have_times_of_their_own() -> None:
+    begin_us = (START_US // (300 * S) + 1) * 300 * S
+    wide, narrow = HeatMap(columns=62, rows=23), HeatMap(columns=17, rows=10)
+    points = _heat(begin_us, wide, [(20, None), (22, narrow)], None, 500)
+    assert len({p.at_ns // 1_000_000 for p in points}) == 2
+
+
+def _heat(
+    begin_us: int,
+    first: HeatMap,
+    edits: Sequence[tuple[int, HeatMap | None]],
+    kill_at: int | None,
+    count: int = 2300,
+) -> list[Point]:
+    """Return the points of the heat map of one object that stands there, under versions from so many seconds on."""
+
+    def with_map(heat_map: HeatMap | None) -> SiteSettings:
+        return site(Camera(id=CAMERA, heat_map=heat_map)) if heat_map else site()
+
+    def ready() -> LiveStage:
+        stage = stage_of(with_map(first))
+        for n, (at_s, then) in enumerate(edits):
+            stage.on_settings(*message(with_map(then), n + 1, begin_us + at_s * S, n))
+        return stage
+
+    task, out = Task(ready()), []
+    for i in [*range(count), count + 900, count + 1000]:
+        frame = make_frame(i, begin_us + i * 100_000, [(0.2, 0.4, 0.3, 0.8)], site="s")
+        out += task.take(to_input(frame, i))
+        if i == kill_at:
+            task.kill(ready())
+    return [p for p in points_of(out) if p.measurement == "heat_map"]
 
 
 # ---- bounds -------------------------------------------------------------------------------------------------------
