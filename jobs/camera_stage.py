@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyflink.datastream import DataStream
 
 from jobs import options
+from operators.flink.live_shell import LiveShell
 from operators.flink.streams import Streams
 from operators.stages.empty_stage import EmptyStage
 from operators.stages.live_camera import LiveCameraStage
@@ -23,7 +24,8 @@ def build(streams: Streams, o: options.Options) -> DataStream:
     detections = streams.from_topic(topics.DETECTIONS, uid="detections")
     settings = streams.settings(topics.SETTINGS, uid="settings")
     stage: LiveStage = EmptyStage() if o.empty else LiveCameraStage(o.sites)
-    return streams.through_live(detections, settings, topics.SETTINGS, stage, uid="camera")
+    shell = LiveShell(stage, o.build, o.kafka.bootstrap_servers, topics.SETTINGS, o.kafka.properties)
+    return streams.through_live(detections, settings, shell, uid="camera")
 
 
 def main() -> None:

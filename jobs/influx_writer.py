@@ -9,6 +9,7 @@ from __future__ import annotations
 from pyflink.datastream import DataStream
 
 from jobs import options
+from operators.flink.batch_shell import BatchShell
 from operators.flink.streams import Streams
 from operators.stages.influx_stage import InfluxStage
 from schemas import topics
@@ -18,7 +19,7 @@ def build(streams: Streams, figures: DataStream, o: options.Options) -> DataStre
     """Write the figures (sharded); return rows for the dead letters."""
     if o.influx is None:
         raise ValueError("expected the InfluxDB options")
-    return streams.through_batches(figures, InfluxStage(o.influx), uid="influx")
+    return streams.through(figures, BatchShell(InfluxStage(o.influx), o.build), uid="influx")
 
 
 def main() -> None:

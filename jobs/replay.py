@@ -14,6 +14,7 @@ import msgspec
 from pyflink.datastream import StreamExecutionEnvironment
 
 from jobs import options
+from operators.flink.bounded_shell import BoundedShell
 from operators.flink.streams import KafkaConfig, Span, Streams
 from operators.stages.replay_stage import ReplayStage, Side
 from operators.stages.stage import Input
@@ -25,7 +26,8 @@ NEW, OLD = "new", "old"
 def build(streams: Streams, stage: ReplayStage, topic: str, span: Span, out: str) -> None:
     """Make the whole job."""
     detections = streams.from_topic(topic, uid="detections", span=span)
-    streams.to_files(streams.through_bounded(detections, stage, uid="replay"), out, uid="replay-out")
+    rows = streams.through(detections, BoundedShell(stage, streams.build), uid="replay")
+    streams.to_files(rows, out, uid="replay-out")
 
 
 def main() -> None:

@@ -1,172 +1,113 @@
-"""Runs a `Stage` as a Flink keyed process function: one live object per key, and in keyed state what makes it again.
-
-Python has no hook at a checkpoint, so with each record the state must be made whole; it is read once per key, after a
-restart. Logic that is `Repeatable` has its records stored, in a log that a snapshot every so often makes empty: a restart
-takes up the snapshot and repeats the log. Other logic has a snapshot stored with each record.
-"""
+"""Runs a `Stage`: one live object per key, and in Flink's keyed state, as of each checkpoint, what makes it again."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-from pyflink.common.typeinfo import Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
+from operators.flink.stage_shell import NOTHING, StageShell, hold_up_meter, now_ms
+from operators.stages.stage import Archiving, Input, KeyLogic, Output, Stage, UnderTerms
 
-from operators.flink import record_log
-from operators.flink.stage_shell import StageShell
-from operators.stages.stage import Archiving, Input, KeyLogic, Repeatable, Stage
-
-STATE_NAME = "logic"
-ARCHIVE_NAME = "archive"
-TERMS_NAME = "terms"
-LOG_NAME = "log"
-MAX_LOG_COUNT = 32
-MAX_LOG_BYTES = 16 << 10
-"""What the log of a key holds at most: a restart repeats 32 frames of each camera, and its state is 16 KiB larger."""
-TIMER_GRAIN_MS = 1000
 HOLD_UP_MS = 1000
-"""A task that was held up for longer than this since it last looked has a backlog to read first."""
+"""A tick that comes later than this by more than its due time tells that the task was held up."""
 BACKLOG_MS = 2000
+"""A task that was held up has a backlog to read first: for this long it hears no silence."""
 
 
 class _Live:
-    __slots__ = ("archive", "arrived_ms", "held_ms", "log_bytes", "log_count", "logic", "repeatable", "timer_ms")
+    __slots__ = ("arrived_ms", "is_silent", "logic")
 
-    def __init__(self, logic: KeyLogic, now_ms: int) -> None:
+    def __init__(self, logic: KeyLogic, arrived_ms: int) -> None:
         self.logic = logic
-        self.archive = logic.archive if isinstance(logic, Archiving) else None
-        self.repeatable = logic if isinstance(logic, Repeatable) else None
-        self.log_count, self.log_bytes = MAX_LOG_COUNT, 0  # full: a log follows upon a snapshot
-        self.arrived_ms = now_ms  # processing time of the last record (or restart), hold-ups added
-        self.timer_ms = 0  # the one timer that counts; 0: none
-        self.held_ms = 0  # how long the task had been held up in all, when the timer was set
+        self.arrived_ms = arrived_ms  # of the last record (or restart), by the shell's clock
+        self.is_silent = False  # the logic has been told
 
 
 class KeyedShell(StageShell[Stage]):
-    """Input: Row(value bytes or null, partition, offset). Output: Row(topic, key, value)."""
+    """Input: (key, ms, value or None, partition, offset). State of a key: snapshot, archive, terms."""
 
-    def open(self, runtime_context: RuntimeContext) -> None:
-        """Get the stage ready and the counters registered."""
-        # PICKLED_BYTE_ARRAY holding bytes is the one type of bytes that works as state in both execution modes.
-        self._state = runtime_context.get_state(ValueStateDescriptor(STATE_NAME, Types.PICKLED_BYTE_ARRAY()))
-        self._archive = runtime_context.get_state(ValueStateDescriptor(ARCHIVE_NAME, Types.PICKLED_BYTE_ARRAY()))
-        self._terms = runtime_context.get_state(ValueStateDescriptor(TERMS_NAME, Types.PICKLED_BYTE_ARRAY()))
-        self._log = runtime_context.get_list_state(ListStateDescriptor(LOG_NAME, Types.PICKLED_BYTE_ARRAY()))
+    state_names = ("logic", "archive", "terms")
+
+    def open(self, context: Any) -> None:
+        """Get the stage ready, start the clock."""
         self._live: dict[str, _Live] = {}
-        self._held_up = _hold_up_meter(runtime_context)
-        self._begin(runtime_context)
+        self._changed: set[str] = set()
+        self._unnamed: dict[str, Sequence[Any]] = {}  # states of keys that the stage does not know now
+        self._held_up = hold_up_meter(context)
+        self._held_ms = self._held_up()[0]
+        self._free_ms = 0  # the clock: time in which the task was free to read, as of the last tick
+        self._ticked_ms = now_ms()
+        super().open(context)
 
-    def close(self) -> None:
-        """Let the stage release what it holds."""
-        close = getattr(self._stage, "close", None)
-        if close is not None:
-            close()
+    def restore(self, parts: Sequence[Any]) -> None:
+        """Make the logic of a key again. Settings may name it by the time of its next record: until then its state stays."""
+        key = parts[0]
+        self._unnamed[key] = parts
+        if not self._begin(key).logic.silence_ms:
+            del self._live[key]
 
-    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Any:
-        """Hand one record to its key's logic."""
-        key = ctx.get_current_key()
-        live = self._live.get(key) or self._load(key)
-        logic = live.logic
-        record = Input(value[0], value[1], value[2], ctx.timestamp())
-        out = logic.on_record(record)
-        if not self._note(live, record) and not self._store(live) and not logic.silence_ms:
-            self._live.pop(key, None)  # keys that anybody can make up must not pile up here
-        if logic.silence_ms:
-            live.arrived_ms = int(time.time() * 1000)
-            if not live.timer_ms:
-                self._set_timer(live, ctx)
-        return self._rows(out)
+    def take(self, columns: Sequence[Any]) -> list[Any]:
+        """Hand each record to its key's logic."""
+        out: list[Output] = []
+        live_of, arrived_ms = self._live, self._clock_ms()
+        column = iter(columns)
+        for key, time_ms, value, partition, offset in zip(column, column, column, column, column, strict=True):
+            live = live_of.get(key) or self._begin(key)
+            out += live.logic.on_record(Input(value, partition, offset, time_ms))
+            live.arrived_ms, live.is_silent = arrived_ms, False
+            if live.logic.silence_ms:
+                self._changed.add(key)
+            else:
+                del live_of[key]  # keys that anybody can make up must not pile up here
+        return self._flat(out)
 
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Any:
-        """Tell the logic of silence, or look again later. Timers older than the live one are left from a restart.
+    def tick(self, due_ms: int) -> list[Any]:
+        """Tell the logic of each key of which nothing has come for long.
 
-        A task that is held up (InfluxDB away, a slow disk) hears nothing either, and that is not the source's silence:
-        only the time counts in which it was free to read.
+        A task that is held up (InfluxDB away, a slow disk) hears nothing either, and that is not the source's silence: only
+        the time counts in which it was free to read.
         """
-        key = ctx.get_current_key()
-        live = self._live.get(key) or self._load(key)
-        if live.timer_ms and timestamp < live.timer_ms:
-            return []
-        live.timer_ms = 0
-        if not live.logic.silence_ms:
-            self._live.pop(key, None)  # settings may name it by the time of its next record
-            return []
-        now_ms = int(time.time() * 1000)
-        total_ms, held_up_now = self._held_up()
-        held_ms = max(total_ms - live.held_ms, now_ms - timestamp if now_ms - timestamp > HOLD_UP_MS else 0)
-        if held_up_now or held_ms > HOLD_UP_MS:
-            held_ms += BACKLOG_MS
-        live.arrived_ms = min(live.arrived_ms + held_ms, now_ms)
-        if now_ms < live.arrived_ms + live.logic.silence_ms:
-            self._set_timer(live, ctx)
-            return []
-        out = live.logic.on_silence()
-        self._store(live)
-        return self._rows(out)
+        at_ms = now_ms()
+        held_ms, is_held_up = self._held_up()
+        lost_ms = max(held_ms - self._held_ms, at_ms - due_ms if at_ms - due_ms > HOLD_UP_MS else 0)
+        if is_held_up or lost_ms > HOLD_UP_MS // 2:
+            lost_ms += BACKLOG_MS
+        self._free_ms += at_ms - self._ticked_ms - lost_ms
+        self._ticked_ms, self._held_ms = at_ms, held_ms
+        out: list[Output] = []
+        for key, live in self._live.items():
+            if not live.is_silent and self._free_ms >= live.arrived_ms + live.logic.silence_ms:
+                live.is_silent = True
+                out += live.logic.on_silence()
+                self._changed.add(key)
+        return self._flat(out)
 
-    def _note(self, live: _Live, record: Input) -> bool:
-        """Write a record to the log; return False where a snapshot must be stored instead."""
-        if live.repeatable is None or live.repeatable.must_store or live.log_count >= MAX_LOG_COUNT:
-            return False
-        entry = record_log.pack(record)
-        live.log_bytes += len(entry)
-        if live.log_bytes > MAX_LOG_BYTES:
-            return False
-        live.log_count += 1
-        self._log.add(entry)
-        return True
+    def changed_states(self) -> list[Any]:
+        """Return the state of each key that a record or a silence has come to since."""
+        states: list[Any] = []
+        for key in self._changed:
+            logic = self._live[key].logic
+            snapshot = logic.snapshot()
+            if snapshot is None:
+                states += (key, NOTHING, NOTHING, NOTHING)
+                continue
+            archive = logic.archive() if isinstance(logic, Archiving) else None
+            states += (key, snapshot, archive, logic.terms() if isinstance(logic, UnderTerms) else None)
+        self._changed.clear()
+        return states
 
-    def _store(self, live: _Live) -> bool:
-        """Write the state of the key that is worked on; return False where it has none."""
-        snapshot = live.logic.snapshot()
-        if snapshot is None:
-            return False
-        self._state.update(snapshot)
-        if live.archive is not None and (archive := live.archive()) is not None:
-            self._archive.update(archive)
-        if live.repeatable is not None:
-            if (terms := live.repeatable.terms()) is not None:
-                self._terms.update(terms)
-            self._log.clear()
-            live.log_count = live.log_bytes = 0
-            live.repeatable.must_store = False
-        return True
-
-    def _load(self, key: str) -> _Live:
+    def _begin(self, key: str) -> _Live:
         logic = self._stage.logic(key)
-        live = self._live[key] = _Live(logic, int(time.time() * 1000))
-        data = self._state.value()
-        if data is not None:
-            terms = self._terms.value()
-            if terms is not None and isinstance(logic, Repeatable):
+        live = self._live[key] = _Live(logic, self._clock_ms())
+        parts = self._unnamed.pop(key, None) if logic.silence_ms else None
+        if parts is not None:
+            _, snapshot, archive, terms = parts
+            if terms is not None and isinstance(logic, UnderTerms):
                 logic.restore_terms(terms)
-            logic.restore(data)
-            archive = self._archive.value()
+            logic.restore(snapshot)
             if archive is not None and isinstance(logic, Archiving):
                 logic.restore_archive(archive)
-            if isinstance(logic, Repeatable):
-                logic.repeat([record_log.unpack(entry) for entry in self._log.get() or ()])
         return live
 
-    def _set_timer(self, live: _Live, ctx: Any) -> None:
-        at_ms = live.arrived_ms + live.logic.silence_ms
-        live.timer_ms = at_ms + TIMER_GRAIN_MS - at_ms % TIMER_GRAIN_MS  # coarse, so that keys share timer ticks
-        live.held_ms = self._held_up()[0]
-        ctx.timer_service().register_processing_time_timer(live.timer_ms)
-
-
-def _hold_up_meter(runtime_context: Any) -> Callable[[], tuple[int, bool]]:
-    """Return a meter of back-pressure on this task: ms in all, and whether it is held up now.
-
-    Flink fires processing-time timers on a task that back-pressure keeps from its input, so their being on time tells
-    nothing. The JVM's own figures do, and Python reaches them in thread mode only; otherwise the meter says 0.
-    """
-    context = getattr(runtime_context, "_runtime_context", None)
-    if context is None:
-        return lambda: (0, False)
-    figures = context.getMetricGroup().getTaskIOMetricGroup()
-    soft = figures.getSoftBackPressuredTimePerSecond()
-    return lambda: (figures.getAccumulatedBackPressuredTimeMs(), soft.isMeasuring())
+    def _clock_ms(self) -> int:
+        return self._free_ms + now_ms() - self._ticked_ms

@@ -9,18 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import cloudpickle
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.common.typeinfo import Types
-from pyflink.datastream import DataStream, KeyedStream, StreamExecutionEnvironment
-from pyflink.datastream.state import MapStateDescriptor
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StatementSet, StreamTableEnvironment
+from pyflink.util.java_utils import get_j_env_configuration, to_jarray
 
-from operators.flink.batch_shell import BatchShell
-from operators.flink.bounded_shell import BoundedShell
-from operators.flink.keyed_shell import KeyedShell
 from operators.flink.live_shell import LiveShell
-from operators.stages.stage import BatchStage, LiveStage, Stage
+from operators.flink.stage_shell import StageShell
 
 OUTPUT = Types.ROW([Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
 """Rows between operators: (topic, key, value)."""
@@ -171,25 +169,31 @@ class Streams:
         _name_all(stream, uid)
         return stream
 
-    def through(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
-        """Send a stream through a stage, by key; return its rows (topic, key, value)."""
-        return _key_by(stream, _RECORD).process(KeyedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+    def through(self, stream: DataStream, shell: StageShell[Any], uid: str) -> DataStream:
+        """Send a stream through a stage; return its rows (topic, key, value)."""
+        rows = self._keyed_by(stream).transform(uid, OUTPUT.get_java_type_info(), self._operator(shell))
+        return DataStream(rows).uid(uid)
 
-    def through_live(
-        self, stream: DataStream, settings: DataStream, topic: str, stage: LiveStage, uid: str
-    ) -> DataStream:
-        """Send a stream through a stage, by key, with the settings of `topic` going to every subtask; return its rows."""
-        shell = LiveShell(stage, self.build, self.config.bootstrap_servers, topic, self.config.properties)
-        everywhere = settings.broadcast(MapStateDescriptor("unused", Types.STRING(), Types.STRING()))
-        return _key_by(stream, _RECORD).connect(everywhere).process(shell, OUTPUT).uid(uid).name(uid)
+    def through_live(self, stream: DataStream, settings: DataStream, shell: LiveShell, uid: str) -> DataStream:
+        """Send a stream through a stage, with the settings going to every subtask; return its rows."""
+        keyed, everywhere = self._keyed_by(stream), settings._j_data_stream.broadcast()
+        rows = keyed.connect(everywhere).transform(uid, OUTPUT.get_java_type_info(), self._operator(shell))
+        # Flink takes the keys over where both inputs have some.
+        rows.getTransformation().setStateKeySelectors(keyed.getKeySelector(), None)
+        rows.getTransformation().setStateKeyType(keyed.getKeyType())
+        return DataStream(rows).uid(uid)
 
-    def through_bounded(self, stream: DataStream, stage: Stage, uid: str) -> DataStream:
-        """Send a stream that ends through a stage, by key; return its rows."""
-        return _key_by(stream, _RECORD).process(BoundedShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+    def _keyed_by(self, stream: DataStream) -> Any:
+        key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+        return stream._j_data_stream.keyBy(get_gateway().jvm.KeyByKeySelector(), key_type)
 
-    def through_batches(self, sharded: DataStream, stage: BatchStage, uid: str) -> DataStream:
-        """Send a sharded stream through a stage that takes many records at once; return its rows."""
-        return _key_by(sharded, _SHARDED_RECORD).process(BatchShell(stage, self.build), OUTPUT).uid(uid).name(uid)
+    def _operator(self, shell: StageShell[Any]) -> Any:
+        jvm = get_gateway().jvm
+        config = get_j_env_configuration(self.env._j_stream_execution_environment)
+        names = to_jarray(jvm.String, list(shell.state_names))
+        return jvm.sightflow.flink.BatchOperator(
+            config, cloudpickle.dumps(shell), names, shell.max_count, shell.max_wait_ms, shell.tick_ms
+        )
 
     def to_topics(self, rows: list[DataStream], topics: list[str], uid: str) -> None:
         """Write the rows of these topics to Kafka, each with the guarantee that the configuration names for it."""
@@ -261,13 +265,6 @@ def _sql(options: dict[str, str]) -> str:
 
 def _quoted(text: str) -> str:
     return "'{}'".format(text.replace("'", "''"))
-
-
-def _key_by(stream: DataStream, record: Any) -> KeyedStream:
-    j_keyed = stream._j_data_stream.keyBy(
-        get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
-    )
-    return KeyedStream(j_keyed, record, stream)
 
 
 _UNNAMED = ("PartitionTransformation", "UnionTransformation")  # these take no uid

@@ -6,7 +6,6 @@ record of `settings` → version: book → at each camera's first frame captured
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct, msgpack, structs
@@ -21,7 +20,7 @@ from schemas import topics
 from schemas.alert_orders import is_order
 from schemas.live_settings import SettingsAck, SettingsProblem
 from schemas.settings import SiteSettings
-from schemas.wire import NEVER_US, BadMessage, DetectionFrame, Point, encode
+from schemas.wire import BadMessage, DetectionFrame, Point, encode
 
 ABSENT = "-"
 """Stands before the stamp of the last settings while those that hold do not name the camera."""
@@ -74,12 +73,10 @@ _terms_decoder = msgspec.msgpack.Decoder(_Terms)
 class LiveCamera(CameraLogic):
     """One camera under the versions of a book. While they do not name it, its frames are refused and nothing is open.
 
-    It is `Repeatable` under its terms: the settings and orders that it has gone over to. Frames with which the books are
-    asked are not repeated, since by the time of a restart the books may hold more than they did.
+    It works under terms: the settings and orders that it has gone over to, which the books may not hold after a restart.
     """
 
     def __init__(self, camera: str, book: SettingsBook, orders: OrderBook, scratch: CameraScratch) -> None:
-        self.must_store = True
         self._terms_changed = True
         self._terms: _Terms | None = None  # that were restored
         self._book, self._orders = book, orders
@@ -94,7 +91,7 @@ class LiveCamera(CameraLogic):
     # ---- other settings -------------------------------------------------------------------------------------------
 
     def _settings_due(self, frame: DetectionFrame, item: Ready, out: list[Output]) -> bool:
-        self.must_store = self._terms_changed = True
+        self._terms_changed = True
         at_us = frame.capture_us
         found = self._book.in_force(self.camera, at_us)
         if found is None:
@@ -190,6 +187,8 @@ class LiveCamera(CameraLogic):
         terms = self._terms
         if terms is None or terms.stamp != stamp:
             return None
+        if terms.site.site != self._book.first(self.camera).version.site.site:
+            return None  # it has moved: its frames name the other site
         camera = terms.site.cameras[0]
         return Placement(Version(-1, 0, stamp, terms.site, {camera.id: camera}), camera)
 
@@ -205,16 +204,3 @@ class LiveCamera(CameraLogic):
     def restore_terms(self, data: bytes) -> None:
         """Take up the terms of the snapshot that is restored next."""
         self._terms = _terms_decoder.decode(data)
-
-    def repeat(self, records: Sequence[Input]) -> None:
-        """Take the records since the snapshot once more, under the terms that it was made under."""
-        self.settings_due_us = NEVER_US
-        for record in records:
-            self.on_record(record)
-        if self._book.first(self.camera).version.site.site != self.site:  # it has moved: its frames name the other site
-            state, archive = self.snapshot(), self._windows.archive_now()
-            self._terms = None
-            self.restore(state)
-            self.restore_archive(archive)
-        self.settings_due_us = 0
-        self.must_store = self._terms_changed = True

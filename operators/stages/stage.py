@@ -26,8 +26,8 @@ class Output(NamedTuple):
 class KeyLogic(Protocol):
     """The logic of one key. It reads no clock, draws no random number and touches no I/O.
 
-    The shell keeps the object alive between records and stores `snapshot()` after each record (but see `Repeatable`); after
-    a restart, another object takes up the last stored snapshot and must go on with the same outputs.
+    The shell keeps the object alive between records and stores `snapshot()` with each checkpoint; after a restart, another
+    object takes up the last stored snapshot and must go on with the same outputs.
     """
 
     silence_ms: int
@@ -64,27 +64,15 @@ class Archiving(Protocol):
 
 
 @runtime_checkable
-class Repeatable(Protocol):
-    """Logic that comes from a snapshot to the same state by taking the records since then once more.
-
-    The shell then need not store a snapshot with each record: it stores the record, which is far smaller, and a snapshot
-    now and then.
-    """
-
-    must_store: bool
-    """Set by the logic with a record whose work hung on more than the state and the record, so that it cannot be repeated:
-    the shell stores a snapshot with it, and sets this back."""
+class UnderTerms(Protocol):
+    """Logic that works under something that is not its own state, and must be known when it is made again."""
 
     def terms(self) -> bytes | None:
-        """Return what besides the snapshot a repetition needs, or None where it is as when this was last asked."""
+        """Return it, or None where it is as when this was last asked. Stored beside the snapshot."""
         ...
 
     def restore_terms(self, data: bytes) -> None:
         """Take up what `terms` last returned, before the snapshot."""
-        ...
-
-    def repeat(self, records: Sequence[Input]) -> None:
-        """Take the records that came after the snapshot which has just been restored; their outputs are out already."""
         ...
 
 
@@ -111,8 +99,8 @@ class LiveStage(Stage, Protocol):
 class BatchStage(Protocol):
     """Does its work for many records of many keys at once. Pickled into the job graph, so it holds settings only.
 
-    The shell holds what `take` returns in keyed state and hands it to `write` after `max_wait_ms` or `max_bytes`; what was
-    held at a crash is handed over again, so writing must be repeatable.
+    The shell holds what `take` returns and hands it to `write` after `max_wait_ms` or `max_bytes`; what was held at the last
+    checkpoint before a crash is handed over again, so writing must be repeatable.
     """
 
     max_wait_ms: int
