@@ -61,6 +61,11 @@ class Local:
         return self.root / "flink"
 
     @property
+    def operator_jar(self) -> Path:
+        """Our operator in Java, on Flink's class path."""
+        return self.flink / "lib" / "sightflow-flink.jar"
+
+    @property
     def influxd(self) -> Path:
         """The InfluxDB server that the set-up builds."""
         return self.root / "bin" / "influxd"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
+from py4j.java_gateway import JavaClass
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
@@ -29,6 +30,16 @@ _SHARDED_RECORD = Types.ROW([Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), T
 _SHARDED = Types.ROW([Types.STRING(), _SHARDED_RECORD, Types.INSTANT()])
 _SETTINGS = Types.ROW([Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.INT(), Types.LONG()])
 _SHARD = "SUBSTRING(MD5(COALESCE(k, '')), 1, 1)"
+
+
+_OPERATOR_MISSING = (
+    "expected the Java class sightflow.flink.BatchOperator on the class path of `flink run`, found none: sightflow-flink.jar"
+    " must lie in the lib folder of Flink, here and on every JobManager and TaskManager (docs/runbook.md tells how to build it)"
+)
+
+
+class OperatorMissing(RuntimeError):
+    """Flink does not have our operator."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +200,12 @@ class Streams:
 
     def _operator(self, shell: StageShell[Any]) -> Any:
         jvm = get_gateway().jvm
+        operator = jvm.sightflow.flink.BatchOperator
+        if not isinstance(operator, JavaClass):  # py4j takes any name that it does not know for that of a package
+            raise OperatorMissing(_OPERATOR_MISSING)
         config = get_j_env_configuration(self.env._j_stream_execution_environment)
         names = to_jarray(jvm.String, list(shell.state_names))
-        return jvm.sightflow.flink.BatchOperator(
-            config, cloudpickle.dumps(shell), names, shell.max_count, shell.max_wait_ms, shell.tick_ms
-        )
+        return operator(config, cloudpickle.dumps(shell), names, shell.max_count, shell.max_wait_ms, shell.tick_ms)
 
     def to_topics(self, rows: list[DataStream], topics: list[str], uid: str) -> None:
         """Write the rows of these topics to Kafka, each with the guarantee that the configuration names for it."""

@@ -172,17 +172,27 @@ def _python() -> tuple[bool, str]:
 
 
 def _java() -> tuple[bool, str]:
-    if shutil.which("javac") is None and shutil.which("java") is None:
-        return False, "no Java"
-    _, text = _run("java", "-version")
+    fine, found = _java_tool("java")
+    if not fine:
+        return False, found
+    compiles, compiler = _java_tool("javac")
+    if compiles:
+        return True, found
+    return False, f"{found}, but {compiler} (a runtime alone does not compile our operator)"
+
+
+def _java_tool(name: str) -> tuple[bool, str]:
+    if shutil.which(name) is None:
+        return False, f"no {name} on the PATH"
+    _, text = _run(name, "-version")
     version = java_version(text)
-    first_line = text.strip().splitlines()[0] if text.strip() else "no answer from java -version"
+    first_line = text.strip().splitlines()[0] if text.strip() else f"no answer from {name} -version"
     return version is not None and version >= JAVA_MIN, first_line
 
 
 def java_version(text: str) -> int | None:
-    """Return the major version that `java -version` tells: 8 for 1.8, 17 for 17.0.15."""
-    found = re.search(r'version "(\d+)(?:\.(\d+))?', text)
+    """Return the major version that `java -version` or `javac -version` tells: 8 for 1.8, 17 for 17.0.15."""
+    found = re.search(r'(?:version "|javac )(\d+)(?:\.(\d+))?', text)
     if found is None:
         return None
     major = int(found.group(1))

@@ -6,9 +6,10 @@ import hashlib
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
-from sightflow.bootstrap.checks import apt_packages, apt_prefix, find_python, missing_apt_packages
+from sightflow.bootstrap.checks import JAVA_MIN, apt_packages, apt_prefix, find_python, missing_apt_packages
 from sightflow.bootstrap.graph import Step, Workshop
 from sightflow.errors import StepFailed
 from sightflow.places import REPO_ROOT, Local
@@ -20,6 +21,7 @@ FOOTAGE_FPS = 10
 
 _INFLUXD_SOURCE = REPO_ROOT / "sightflow" / "influxd-build"
 _JAVA_SOURCE = REPO_ROOT / "sightflow" / "java"
+_OPERATOR_SOURCE = REPO_ROOT / "operators" / "flink" / "java"
 _LOCKS = REPO_ROOT / "requirements"
 _VTEST_IN_PACKAGE = "./usr/share/doc/opencv-doc/examples/data/vtest.avi"
 
@@ -32,6 +34,7 @@ VENV_PEERS = "Python environment of the peers"
 JARS = "Kafka broker and connector"
 CHECKOUT = "this checkout in both environments"
 FLINK = "Flink"
+OPERATOR = "Flink operator"
 FOOTAGE = "footage"
 MODEL = "detector"
 KERNELS = "compiled kernels"
@@ -52,6 +55,7 @@ def all_steps(local: Local) -> list[Step]:
         _checkout_step(local),
         _footage_step(local),
         _flink_step(local),
+        operator_step(local),
         _model_step(local),
         _kernels_step(local),
     ]
@@ -264,6 +268,41 @@ def _link_or_copy(source: str, target: str) -> str:
     except OSError:
         shutil.copy2(source, target)
     return target
+
+
+def operator_step(local: Local) -> Step:
+    """Return the step that puts our operator, which is Java, onto Flink's class path."""
+    return Step(
+        OPERATOR,
+        lambda workshop: _build_operator(workshop, local),
+        inputs=(FLINK_VERSION, f"Java {JAVA_MIN}", *_operator_sources()),
+        outputs=(local.operator_jar,),
+        needs=(FLINK,),
+        checks=("Java",),
+    )
+
+
+def _operator_sources() -> list[Path]:
+    return sorted(_OPERATOR_SOURCE.rglob("*.java"))
+
+
+def _build_operator(workshop: Workshop, local: Local) -> None:
+    folder = local.build / "operator"
+    shutil.rmtree(folder, ignore_errors=True)
+    classes, jar = folder / "classes", folder / local.operator_jar.name
+    classes.mkdir(parents=True)
+    flink = set((local.flink / "lib").glob("*.jar")) - {local.operator_jar}
+    # What is left out warns of the tools and jars at hand, not of our code.
+    warnings = ("-Xlint:all,-processing,-classfile", "-Werror")
+    workshop.command(
+        "javac", "--release", str(JAVA_MIN), *warnings, "-cp", ":".join(map(str, sorted(flink))), "-d", classes,
+        *_operator_sources(),
+    )  # fmt: skip
+    with zipfile.ZipFile(jar, "w") as archive:
+        for path in sorted(classes.rglob("*.class")):
+            entry = zipfile.ZipInfo(path.relative_to(classes).as_posix())  # dated 1980: the same bytes each time
+            archive.writestr(entry, path.read_bytes())
+    jar.replace(local.operator_jar)  # a JVM that runs keeps the old file
 
 
 # --- InfluxDB ------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def jobmanager_service(site: Site) -> Service:
         priority=200,
     )
     rest = FlinkRest(site.flink_rest)
-    return Service(program, ("flink", "flink_rpc"), rest.is_up, _START_MAX_S, parts=(site.local.flink,))
+    return Service(program, ("flink", "flink_rpc"), rest.is_up, _START_MAX_S, _flink_parts(site))
 
 
 def taskmanager_service(site: Site, name: str, is_ready: Callable[[], bool]) -> Service:
@@ -157,7 +157,11 @@ def taskmanager_service(site: Site, name: str, is_ready: Callable[[], bool]) -> 
         directory=site.run_dir,
         priority=300,
     )
-    return Service(program, (), is_ready, _START_MAX_S, parts=(site.local.flink,))
+    return Service(program, (), is_ready, _START_MAX_S, _flink_parts(site))
+
+
+def _flink_parts(site: Site) -> tuple[Path, ...]:
+    return (site.local.flink, site.local.operator_jar)
 
 
 def taskmanager_names(count: int) -> list[str]:

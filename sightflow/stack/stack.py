@@ -305,9 +305,9 @@ class Stack:
             savepoint: path of a savepoint or retained checkpoint to start from.
             flink_args: further arguments of `flink run`, such as '-Dkey=value'.
             parallelism: None takes the number of TaskManagers, one.
-            fresh_taskmanagers: Python in a TaskManager keeps the modules that it once imported, so a job whose code
-                has changed would run the old one: TaskManagers that have run a job are restarted first, unless another
-                job runs on them.
+            fresh_taskmanagers: Python in a TaskManager keeps the modules that it once imported, and a JVM its jars, so
+                a job whose code has changed would run the old one: TaskManagers that have run a job, and whatever was
+                started before the set-up built our operator, are restarted first, unless another job runs.
             progress: where to show steps.
             timeout_s: for the job to run.
 
@@ -320,7 +320,7 @@ class Stack:
         self._require_up()
         shown = progress or Progress()
         if fresh_taskmanagers:
-            self._renew_taskmanagers(shown)
+            self._renew_flink(shown)
         self._remember_used_taskmanagers()
         submission = JobSubmission(
             job=job,
@@ -557,11 +557,14 @@ class Stack:
         uptime_s = float(info["now"] - info["start"]) if info["pid"] else 0.0
         return ServiceStatus(name, str(info["statename"]), int(info["pid"]), uptime_s, address)
 
-    # --- inside: TaskManagers ----------------------------------------------------------------------------------
+    # --- inside: Flink -----------------------------------------------------------------------------------------
 
     def _taskmanager_infos(self) -> list[dict[str, Any]]:
+        return self._infos(services.TASKMANAGER)
+
+    def _infos(self, prefix: str) -> list[dict[str, Any]]:
         infos = self.supervisor.all_info()
-        return [info for info in infos if str(info["name"]).startswith(services.TASKMANAGER) and info["pid"]]
+        return [info for info in infos if str(info["name"]).startswith(prefix) and info["pid"]]
 
     def _taskmanagers_known(self) -> bool:
         """Whether the JobManager has heard from every TaskManager that runs since its start, and of no dead one."""
@@ -580,22 +583,31 @@ class Stack:
         pids = [info["pid"] for info in self._taskmanager_infos()]
         self._used_file.write_text(json.dumps(pids))
 
-    def _renew_taskmanagers(self, progress: Progress) -> None:
-        used = set(json.loads(self._used_file.read_text())) if self._used_file.exists() else set()
-        stale = [str(info["name"]) for info in self._taskmanager_infos() if info["pid"] in used]
+    def _renew_flink(self, progress: Progress) -> None:
+        stale = self._stale_flink()
         if not stale:
             return
         ended = ("FINISHED", "CANCELED", "FAILED")
         if any(state not in ended for state in self.flink.jobs().values()):
             progress.say(
-                "  --  another job runs, so TaskManagers stay, with the Python modules that they once imported"
+                f"  --  another job runs, so {', '.join(stale)} stay as they are, with the code that they once loaded"
             )
             return
-        with progress.step("restart TaskManagers, so that they import the code as it is now"):
+        with progress.step(f"restart {', '.join(stale)}, for the code as it is now"):
             for name in stale:
                 self.supervisor.stop(name)
+            for name in stale:
                 self.supervisor.start(name)
-            self.wait_ready(stale[0])
+            for name in stale:
+                self.wait_ready(name)
+
+    def _stale_flink(self) -> list[str]:
+        """Return what keeps old code, JobManager first: TaskManagers that have run a job, JVMs older than our operator's jar."""
+        used = set(json.loads(self._used_file.read_text())) if self._used_file.exists() else set()
+        jar = self.local.operator_jar
+        built_s = jar.stat().st_mtime if jar.exists() else 0.0
+        infos = [*self._infos(services.JOBMANAGER), *self._taskmanager_infos()]
+        return [str(info["name"]) for info in infos if info["pid"] in used or info["start"] < built_s]
 
 
 @contextmanager

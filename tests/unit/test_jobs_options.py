@@ -39,3 +39,17 @@ def test_properties_that_are_none_are_refused_in_a_sentence(
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert said in told and str(path) in told and "s3cret" not in told
+
+
+@pytest.mark.parametrize("name", ["operators/a.py", "operators/flink/java/a/A.java", "jobs/a.py", "schemas/a.py"])
+def test_the_build_id_is_of_all_code_that_a_job_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "__file__", str(tmp_path / "jobs" / "options.py"))
+    empty = options.build_id()
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text("1")
+    first = options.build_id()
+    path.write_text("2")
+    assert len({empty, first, options.build_id()}) == 3

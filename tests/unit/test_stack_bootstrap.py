@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from sightflow.bootstrap import checks
+from sightflow.bootstrap import checks, steps
 from sightflow.bootstrap.__main__ import require_checks
 from sightflow.bootstrap.graph import Step, Workshop, is_done, pending, run_steps
-from sightflow.bootstrap.steps import all_steps, require_sha256
+from sightflow.bootstrap.steps import all_steps, operator_step, require_sha256
 from sightflow.errors import CheckFailed, StepFailed
 from sightflow.places import REPO_ROOT, Local
 from sightflow.progress import SILENCE_MAX_S, Progress
@@ -148,6 +150,47 @@ def test_bytes_that_are_not_the_pinned_ones_are_refused(tmp_path: Path) -> None:
         require_sha256(path, "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881")
 
 
+# --- the operator in Java ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A class in place of our operator's."""
+    if shutil.which("javac") is None:
+        pytest.skip("no javac on the PATH")
+    source = tmp_path / "java" / "a" / "A.java"
+    source.parent.mkdir(parents=True)
+    source.write_text("package a; class A { class B { } }")
+    monkeypatch.setattr(steps, "_OPERATOR_SOURCE", tmp_path / "java")
+    return source
+
+
+def test_the_operators_jar_holds_its_classes_and_is_made_anew_when_a_source_changes(local: Local, java: Path) -> None:
+    local.operator_jar.parent.mkdir(parents=True)
+    run_steps([operator_step(local)], local, Progress())
+    with zipfile.ZipFile(local.operator_jar) as jar:
+        assert jar.namelist() == ["a/A$B.class", "a/A.class"]
+    first = local.operator_jar.read_bytes()
+    assert is_done(operator_step(local), local)
+    java.write_text("package a; class A { }")
+    assert not is_done(operator_step(local), local)
+    run_steps([operator_step(local)], local, Progress())
+    with zipfile.ZipFile(local.operator_jar) as jar:
+        assert jar.namelist() == ["a/A.class"]
+    java.write_text("package a; class A { class B { } }")
+    run_steps([operator_step(local)], local, Progress())
+    assert local.operator_jar.read_bytes() == first, "the same bytes of the same source"
+
+
+def test_java_that_is_compiled_with_a_warning_leaves_the_old_jar(local: Local, java: Path) -> None:
+    local.operator_jar.parent.mkdir(parents=True)
+    local.operator_jar.write_text("old")
+    java.write_text("package a; class A { java.util.List l; }")
+    with pytest.raises(StepFailed, match="rawtypes"):
+        run_steps([operator_step(local)], local, Progress())
+    assert local.operator_jar.read_text() == "old"
+
+
 # --- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 _INTERRUPTED = """
@@ -195,6 +238,8 @@ def _await_pid(path: Path) -> int:
         ('openjdk version "17.0.15" 2025-04-15', 17),
         ('java version "1.8.0_392"', 8),
         ('openjdk version "21" 2023-09-19', 21),
+        ("javac 17.0.15", 17),
+        ("javac 1.8.0_392", 8),
         ("bash: java: command not found", None),
     ],
 )
@@ -220,6 +265,25 @@ def test_an_old_java_is_refused_with_the_remedy_before_anything_starts(
     assert "11.0.2" in str(refused.value)
     assert "install a JDK 17 or later" in str(refused.value)
     assert not ran
+
+
+def test_a_java_that_does_not_compile_is_refused_with_what_to_install(
+    local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _tool(tmp_path, "java", 'openjdk version "17.0.15" 2025-04-15')
+    for name in ("sh", "cat"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    step = Step("operator", lambda _: None, checks=("Java",))
+    with pytest.raises(CheckFailed) as refused:
+        require_checks([step], local)
+    assert 'found openjdk version "17.0.15" 2025-04-15, but no javac on the PATH' in str(refused.value)
+    assert "install a JDK 17 or later (Debian: apt-get install openjdk-17-jdk-headless)" in str(refused.value)
+    _tool(tmp_path, "javac", "javac 11.0.2")
+    with pytest.raises(CheckFailed, match=r"but javac 11\.0\.2"):
+        require_checks([step], local)
+    _tool(tmp_path, "javac", "javac 17.0.15")
+    require_checks([step], local)
 
 
 def test_too_little_disk_is_refused(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:

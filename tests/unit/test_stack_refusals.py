@@ -20,7 +20,7 @@ def stack(tmp_path: Path) -> Stack:
 
 
 def _pretend_installed(stack: Stack) -> None:
-    for part in (stack.local.kafka_lib, stack.local.influxd, stack.local.flink):
+    for part in (stack.local.kafka_lib, stack.local.influxd, stack.local.operator_jar):
         part.mkdir(parents=True)
 
 

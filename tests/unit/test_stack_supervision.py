@@ -7,10 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sightflow.errors import CheckFailed
+from sightflow.places import Local
+from sightflow.progress import Progress
 from sightflow.stack import Ports, Program, Stack, leftovers, services
 
 
@@ -135,3 +138,30 @@ def test_wipe_forgets_everything(stack: Stack) -> None:
     stack.up(["sleeper"])
     stack.down(wipe=True)
     assert not stack.run_dir.exists()
+
+
+def test_flink_that_is_older_than_our_operator_is_started_anew_unless_a_job_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = {"a": "FINISHED"}
+    monkeypatch.setattr(Stack, "flink", SimpleNamespace(jobs=lambda: jobs))
+    names = ["flink-jobmanager", "flink-taskmanager"]
+    with Stack(tmp_path / "run", Ports.free(), local=Local(tmp_path / "local")) as stack:
+        jar = stack.local.operator_jar
+        jar.parent.mkdir(parents=True)
+        jar.touch()
+        os.utime(jar, (1, 1))
+        for name in names:
+            stack.add_program(Program(name, ("sleep", "600")))
+        stack.up(names)
+        first = [stack.pid(name) for name in names]
+        stack._renew_flink(Progress())
+        assert [stack.pid(name) for name in names] == first
+        built_s = time.time() + 1
+        os.utime(jar, (built_s, built_s))
+        jobs["b"] = "RUNNING"
+        stack._renew_flink(Progress())
+        assert [stack.pid(name) for name in names] == first
+        jobs["b"] = "CANCELED"
+        stack._renew_flink(Progress())
+        assert not {stack.pid(name) for name in names} & {0, *first}
