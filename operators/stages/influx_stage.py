@@ -1,8 +1,8 @@
 """The InfluxDB stage: `figures` to points, many cameras' in one request.
 
-Lines are held in Flink's state until they are written, and a batch is written before the next record is taken, so a
-checkpoint never covers a point that is neither in the database nor in the state. After a crash the lines since the last
-checkpoint are written again, to the same measurement, tags and times: the database ends up as if nothing had happened.
+Lines that are not written when a checkpoint is taken go into Flink's state, so a checkpoint never covers a point that is
+neither in the database nor in the state. After a crash the lines since the last checkpoint are written again, to the same
+measurement, tags and times: the database ends up as if nothing had happened.
 While InfluxDB is down the stage waits, and Flink holds the stream back.
 """
 
