@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -88,11 +87,6 @@ class StageShell(Generic[S]):
         if letters:
             self._dead_letters.inc(letters)
         return [column for o in out for column in o]
-
-
-def now_ms() -> int:
-    """Return processing time."""
-    return int(time.time() * 1000)
 
 
 def hold_up_meter(context: Any) -> Callable[[], tuple[int, bool]]:

@@ -6,7 +6,6 @@ record of `settings` → version: book → at each camera's first frame captured
 
 from __future__ import annotations
 
-
 import msgspec
 from msgspec import Struct, msgpack, structs
 

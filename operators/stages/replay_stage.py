@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from operators.stages.live_camera import LiveCameraStage
-from operators.stages.stage import Input, KeyLogic, Output
+from operators.stages.stage import Archiving, Input, KeyLogic, Output
 from schemas import topics
 from schemas.settings import SiteSettings
 from schemas.wire import Figures, Point, decode
@@ -66,7 +66,7 @@ class ReplayStage:
 
 class _State(Struct, array_like=True):
     count: int
-    sides: list[bytes | None]
+    sides: list[tuple[bytes | None, bytes | None]]  # snapshot, archive
 
 
 _decode_state = msgspec.msgpack.Decoder(_State).decode
@@ -79,6 +79,7 @@ class ReplayLogic:
 
     def __init__(self, sides: list[tuple[str, KeyLogic]]) -> None:
         self._sides = sides
+        self._archives: list[bytes | None] = [None] * len(sides)
         self._count = 0
         self._is_known = any(logic.snapshot() is not None for _, logic in sides)
 
@@ -108,15 +109,23 @@ class ReplayLogic:
         """Return the state of every side; None where no side knows the camera."""
         if not self._is_known:
             return None
-        return msgspec.msgpack.encode(_State(self._count, [logic.snapshot() for _, logic in self._sides]))
+        parts = []
+        for i, (_, logic) in enumerate(self._sides):
+            if isinstance(logic, Archiving):
+                self._archives[i] = logic.archive() or self._archives[i]
+            parts.append((logic.snapshot(), self._archives[i]))
+        return msgspec.msgpack.encode(_State(self._count, parts))
 
     def restore(self, data: bytes) -> None:
         """Take up a snapshot of a stage with the same sides."""
         state = _decode_state(data)
         self._count = state.count
-        for (_, logic), side in zip(self._sides, state.sides, strict=True):
-            if side is not None:
-                logic.restore(side)
+        for i, (snapshot, archive) in enumerate(state.sides):
+            logic, self._archives[i] = self._sides[i][1], archive
+            if snapshot is not None:
+                logic.restore(snapshot)
+            if archive is not None and isinstance(logic, Archiving):
+                logic.restore_archive(archive)
 
 
 def _write(side: str, output: Output, out: list[Output]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
@@ -42,7 +41,7 @@ class KeyLogic(Protocol):
         ...
 
     def snapshot(self) -> bytes | None:
-        """Return the whole state, or None for a key that must not have any."""
+        """Return the whole state; None, from the first call on, for a key that must not have any."""
         ...
 
     def restore(self, data: bytes) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
 
 import pytest
-from pyflink.common import Row
+from hypothesis import given
+from hypothesis import strategies as st
 
-from operators.flink import batch_shell
 from operators.flink.batch_shell import BatchShell
 from operators.influx.writer import BadLine, InfluxTarget
 from operators.stages.influx_stage import InfluxStage
 from operators.stages.stage import Input
 from schemas import topics
 from schemas.wire import DeadLetter, Figures, Point, decode, encode
+from tests.unit.operators.operator_harness import Operator
+from tests.unit.operators.scenes import bounded
 
 TARGET = InfluxTarget("http://127.0.0.1:1", "o", "b", "/nowhere")
 
@@ -102,171 +105,232 @@ def test_a_refused_line_names_the_record_that_it_came_from(stage: InfluxStage, d
 # ---- the shell -------------------------------------------------------------------------------------------------
 
 
-class Task:
-    """One subtask: a clock, keyed timers, keyed list state."""
+WAIT_MS = InfluxStage.max_wait_ms
 
-    def __init__(self, stage: InfluxStage, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_ms, self.key = 1_700_000_000_000, ""
-        self.timers: set[tuple[int, str]] = set()
-        self.state: dict[str, list[bytes]] = {}
-        self.out: list[Any] = []
-        self.letter_count = 0
-        monkeypatch.setattr(batch_shell.time, "time", lambda: self.now_ms / 1000)
-        self.start(stage)
 
-    def start(self, stage: InfluxStage) -> None:
-        self.shell = BatchShell(stage, "test")
-        self.shell.open(self)
+class Task(Operator):
+    """One subtask, with a clock that ticks."""
 
-    def send(self, shard: str, camera: str, value: bytes) -> None:
-        self.key = shard
-        self.out += self.shell.process_element(Row(value, 3, 7, camera), self)
+    def __init__(self, sizes: Iterable[int] = (1,)) -> None:
+        self.now_ms, self.max_bytes = 0, InfluxStage.max_bytes
+        super().__init__(self.fresh, sizes=sizes)
+
+    def fresh(self) -> BatchShell:
+        stage = InfluxStage(TARGET)
+        stage.max_bytes = self.max_bytes
+        return BatchShell(stage, "test")
+
+    def put(self, shard: str, camera: str, value: bytes, offset: int = 7) -> None:
+        self.send(shard, record(value, offset), camera)
 
     def wait(self, ms: int) -> None:
-        self.now_ms += ms
-        for at_ms, key in sorted(t for t in self.timers if t[0] <= self.now_ms):
-            self.timers.discard((at_ms, key))
-            self.key = key
-            self.out += self.shell.on_timer(at_ms, self)
-
-    def checkpoint(self) -> tuple[Any, Any]:
-        return {k: list(v) for k, v in self.state.items()}, set(self.timers)
-
-    def recover(self, stage: InfluxStage, checkpoint: tuple[Any, Any]) -> None:
-        self.state, self.timers = checkpoint
-        self.start(stage)
-
-    # ---- what the shell asks of Flink ----
-
-    def get_list_state(self, descriptor: Any) -> Task:
-        return self
-
-    def timer_service(self) -> Task:
-        return self
-
-    def get_metrics_group(self) -> Task:
-        return self
-
-    def counter(self, name: str) -> Task:
-        return self
-
-    def inc(self, n: int) -> None:
-        self.letter_count += n
-
-    def register_processing_time_timer(self, at_ms: int) -> None:
-        self.timers.add((at_ms, self.key))
-
-    def get_current_key(self) -> str:
-        return self.key
-
-    def timestamp(self) -> int:
-        return self.now_ms
-
-    def get(self) -> list[bytes]:
-        return self.state.get(self.key, [])
-
-    def add(self, piece: bytes) -> None:
-        self.state.setdefault(self.key, []).append(piece)
-
-    def clear(self) -> None:
-        self.state.pop(self.key, None)
+        end_ms = self.now_ms + ms
+        while self.now_ms + self.shell.tick_ms - self.now_ms % self.shell.tick_ms <= end_ms:
+            self.now_ms += self.shell.tick_ms - self.now_ms % self.shell.tick_ms
+            self.tick(self.now_ms)
+        self.now_ms = end_ms
 
 
 @pytest.fixture
-def task(stage: InfluxStage, monkeypatch: pytest.MonkeyPatch) -> Task:
-    return Task(stage, monkeypatch)
+def task(database: Database) -> Task:
+    return Task()
+
+
+def point(camera: str, at: int = 1, value: float = 1.0) -> str:
+    return f"camera_window,camera={camera} frame_count={value} {at}"
 
 
 def test_a_batch_is_written_when_its_first_record_has_waited(task: Task, database: Database) -> None:
     for i in range(10):
-        task.send("a", f"cam-{i}", figures(f"cam-{i}", 1))
-        task.wait(InfluxStage.max_wait_ms // 10 - 1)
+        task.put("a", f"cam-{i}", figures(f"cam-{i}", 1))
+        task.wait(WAIT_MS // 10 - 1)
     assert database.requests == []
     task.wait(20)
     assert [len(lines) for lines in database.requests] == [10]
+    task.checkpoint()
     assert task.state == {}
     task.wait(10_000)
     assert len(database.requests) == 1
 
 
-def test_a_batch_that_is_large_enough_does_not_wait(task: Task, database: Database) -> None:
+@pytest.mark.parametrize("size", [1, 7, 256])
+def test_a_batch_that_is_large_enough_does_not_wait(database: Database, size: int) -> None:
+    task = Task([size])
     task.shell._stage.max_bytes = 200
     for i in range(10):
-        task.send("a", "cam", figures("cam", i))
+        task.put("a", "cam", figures("cam", i))
+    task.flush()
     assert 1 < len(database.requests) < 10
-    task.wait(InfluxStage.max_wait_ms)
-    assert database.lines == [f"camera_window,camera=cam frame_count=1.0 {i}" for i in range(10)]
+    task.wait(WAIT_MS)
+    assert database.lines == [point("cam", i) for i in range(10)]
+
+
+def test_what_is_held_is_bounded_and_counted_afresh_after_each_write(task: Task, database: Database) -> None:
+    task.shell._stage.max_bytes = 1000
+    for i in range(500):
+        task.put(str(i % 16), f"cam-{i % 16}", figures(f"cam-{i % 16}", i))
+        assert sum(len(p) for pieces in task.shell._held.values() for p in pieces) == task.shell._byte_count < 1000
+    assert len({len(lines) for lines in database.requests}) <= 3
 
 
 def test_after_a_crash_what_was_held_is_written_and_no_later_value_is_overwritten_by_an_earlier(
     task: Task, database: Database
 ) -> None:
-    task.send("a", "cam", figures("cam", 1, value=1.0))
-    saved = task.checkpoint()
-    task.send("a", "cam", figures("cam", 1, value=2.0))
-    task.wait(InfluxStage.max_wait_ms)
-    stage = InfluxStage(TARGET)
-    task.recover(stage, saved)
-    task.send("a", "cam", figures("cam", 1, value=2.0))  # the source goes back to the checkpoint
-    task.wait(InfluxStage.max_wait_ms)
-    one, two = (f"camera_window,camera=cam frame_count={value} 1" for value in ("1.0", "2.0"))
+    task.put("a", "cam", figures("cam", 1, value=1.0))
+    assert task.checkpoint() == {"a"}
+    task.put("a", "cam", figures("cam", 1, value=2.0))
+    task.wait(WAIT_MS)
+    task.kill()
+    task.put("a", "cam", figures("cam", 1, value=2.0))  # the source goes back to the checkpoint
+    task.wait(WAIT_MS)
+    one, two = (point("cam", value=value) for value in (1.0, 2.0))
     assert database.lines == [one, two, one, two]
 
 
-def test_a_shard_that_gets_nothing_more_after_a_crash_is_written_too(task: Task, database: Database) -> None:
-    task.send("a", "cam", figures("cam", 1))
-    saved = task.checkpoint()
-    task.recover(InfluxStage(TARGET), saved)
-    task.wait(InfluxStage.max_wait_ms)
+def test_a_shard_that_gets_nothing_more_after_a_crash_is_written_too_and_then_forgotten(
+    task: Task, database: Database
+) -> None:
+    task.put("a", "cam", figures("cam", 1))
+    task.checkpoint()
+    task.kill()
+    task.wait(WAIT_MS)
     assert len(database.lines) == 1
+    assert task.checkpoint() == {"a"}
     assert task.state == {}
+    assert task.checkpoint() == set()
+    task.kill()
+    task.wait(WAIT_MS)
+    assert len(database.lines) == 1
+
+
+def test_what_more_than_a_batch_of_shards_held_at_a_crash_is_written_with_the_next_record(database: Database) -> None:
+    """Where the tasks are fewer than before, one takes up what several held."""
+    task = Task()
+    for shard in "abcd":
+        task.put(shard, f"cam-{shard}", figures(f"cam-{shard}", 1))
+    task.checkpoint()
+    task.max_bytes = 150
+    task.kill()
+    task.put("a", "cam-a", figures("cam-a", 2))
+    assert [len(lines) for lines in database.requests] == [5]
 
 
 def test_shards_go_out_in_one_request_and_dead_letters_come_out(task: Task, database: Database) -> None:
-    task.send("a", "cam-a", figures("cam-a", 1))
+    task.put("a", "cam-a", figures("cam-a", 1))
     task.wait(100)
-    task.send("b", "cam-b", b"junk")
-    task.send("b", "cam-b", figures("cam-b", 1))
-    task.wait(InfluxStage.max_wait_ms)
+    task.put("b", "cam-b", b"junk")
+    task.put("b", "cam-b", figures("cam-b", 1))
+    task.wait(WAIT_MS)
     assert [len(lines) for lines in database.requests] == [2]
-    assert task.state == {}
-    assert [row[0] for row in task.out] == [topics.DEAD_LETTERS]
-    task.send("b", "cam-b", figures("cam-b", 2))
-    task.wait(InfluxStage.max_wait_ms)
+    assert [(o.topic, o.key) for o in task.out] == [(topics.DEAD_LETTERS, "cam-b")]
+    assert task.jvm.letter_count == 1
+    task.put("b", "cam-b", figures("cam-b", 2))
+    task.wait(WAIT_MS)
     assert [len(lines) for lines in database.requests] == [2, 1]
 
 
-def test_a_crash_between_the_write_and_another_shards_turn_loses_and_keeps_nothing(
-    task: Task, database: Database
+def test_a_crash_after_the_write_loses_nothing_and_writes_the_same_again(task: Task, database: Database) -> None:
+    task.put("a", "cam-a", figures("cam-a", 1))
+    task.put("b", "cam-b", figures("cam-b", 1))
+    task.checkpoint()
+    task.wait(WAIT_MS)
+    assert len(database.lines) == 2
+    task.kill()
+    task.wait(WAIT_MS)
+    assert sorted(database.lines[2:]) == database.lines[:2]
+    task.checkpoint()
+    assert task.state == {}
+
+
+def test_a_letter_of_a_refused_line_counts_once_over_a_crash(task: Task, database: Database) -> None:
+    database.refused = {point("cam-b")}
+    task.put("b", "cam-b", figures("cam-b", 1))
+    task.put("a", "cam-a", figures("cam-a", 1))
+    task.checkpoint()
+    task.wait(WAIT_MS)
+    assert [o.key for o in task.pending] == ["cam-b"]
+    task.kill()  # the transaction that held it is aborted
+    task.wait(WAIT_MS)
+    task.checkpoint()
+    task.wait(WAIT_MS)
+    assert [decode(o.value, DeadLetter).reason for o in task.counted] == ["refused_by_influxdb"]
+    assert task.pending == []
+
+
+def test_a_write_that_fails_ends_the_task_and_is_done_again(
+    task: Task, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task.send("a", "cam-a", figures("cam-a", 1))
-    task.send("b", "cam-b", figures("cam-b", 1))
-    task.now_ms += InfluxStage.max_wait_ms
-    at_ms, task.key = first = min(task.timers)
-    task.timers.remove(first)
-    task.shell.on_timer(at_ms, task)
-    assert len(database.lines) == 2
-    saved = task.checkpoint()
-    task.recover(InfluxStage(TARGET), saved)
-    task.wait(InfluxStage.max_wait_ms)
-    assert len(set(database.lines)) == 2
-    assert database.lines[2:] == database.lines[1:2]
+    def fail(lines: list[str]) -> list[BadLine]:
+        raise OSError("away")
+
+    task.put("a", "cam", figures("cam", 1))
+    task.checkpoint()
+    with monkeypatch.context() as broken:
+        broken.setattr(database, "write", fail)
+        with pytest.raises(OSError, match="away"):
+            task.wait(WAIT_MS)
+    task.kill()
+    task.wait(WAIT_MS)
+    assert database.lines == [point("cam")]
+
+
+def test_what_is_held_when_the_input_ends_is_written(task: Task, database: Database) -> None:
+    task.put("a", "cam", figures("cam", 1))
+    task.checkpoint()
+    assert task.end() == []
+    assert database.lines == [point("cam")]
+    task.checkpoint()
     assert task.state == {}
 
 
-def test_a_letter_of_a_refused_line_comes_out_with_its_own_shard_and_once(task: Task, database: Database) -> None:
-    database.refused = {"camera_window,camera=cam-b frame_count=1.0 1"}
-    task.shell._stage.max_bytes = 100
-    task.send("b", "cam-b", figures("cam-b", 1))
-    task.send("a", "cam-a", figures("cam-a", 1))  # enough: both are written
-    assert len(database.lines) == 2
-    assert task.out == [], "the state of b still holds what the letter is about"
-    saved = task.checkpoint()
-    task.wait(InfluxStage.max_wait_ms)
-    assert [row[1] for row in task.out] == ["cam-b"]
-    task.out.clear()  # the transaction that held it was aborted
-    task.recover(InfluxStage(TARGET), saved)
-    task.wait(InfluxStage.max_wait_ms)
-    assert [row[1] for row in task.out] == ["cam-b"]
-    assert task.letter_count == 2
+@bounded(150)
+@given(
+    st.lists(st.sampled_from(["other", "good", "bad", "junk"]), max_size=80),
+    st.lists(st.tuples(st.integers(0, 80), st.integers(0, 40)), max_size=4),
+    st.lists(st.integers(1, 256), min_size=1, max_size=4),
+    st.integers(50, 600),
+)
+def test_over_any_crashes_the_database_ends_up_the_same_and_each_letter_counts_once(
+    kinds: list[str], crashes: list[tuple[int, int]], sizes: list[int], max_bytes: int
+) -> None:
+    database = Database()
+    cameras = [f"cam-{i % 3}" for i in range(len(kinds))]
+    values = {"good": 2.0, "bad": -1.0}
+    made = [
+        (camera, b"junk" if kind == "junk" else figures(camera, i // 9, value=values.get(kind, float(i))))
+        for i, (kind, camera) in enumerate(zip(kinds, cameras, strict=True))
+    ]
+    points = {(c, i // 9): "" for i, c in enumerate(cameras)}
+    for i, (kind, camera) in enumerate(zip(kinds, cameras, strict=True)):
+        if kind != "junk":
+            points[camera, i // 9] = point(camera, i // 9, values.get(kind, float(i)))
+    database.refused = {point(c, at, -1.0) for c, at in points}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("operators.stages.influx_stage.Writer", lambda *_: database)
+        task = Task(sizes)
+        task.max_bytes = max_bytes
+        task.kill()
+        n = len(made)
+        for saved, killed in [*sorted((min(a, n), min(a + b, n)) for a, b in crashes), (n, n)]:
+            for end in (saved, killed):
+                while task.position < end:
+                    camera, value = made[task.position]
+                    task.put(camera[-1], camera, value, offset=task.position)
+                    if task.position % 11 == 0:
+                        task.wait(WAIT_MS)
+                    task.position += 1
+                if end == saved:
+                    task.checkpoint()
+            task.kill()
+        task.end()
+        task.checkpoint()
+    last = {_series(line): line for line in database.lines}
+    assert last == {_series(line): line for line in points.values() if line}
+    letters = Counter(decode(o.value, DeadLetter).offset for o in task.counted if b"junk" in o.value)
+    assert letters == {i: 1 for i, kind in enumerate(kinds) if kind == "junk"}
     assert task.state == {}
+
+
+def _series(line: str) -> tuple[str, str]:
+    head, _, at = line.rpartition(" ")
+    return head.split(" ")[0], at

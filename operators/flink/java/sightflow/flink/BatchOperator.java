@@ -22,7 +22,7 @@ import org.apache.flink.types.Row;
  * Hands records to Python many at a time, and asks Python for its state when a checkpoint is taken.
  *
  * <p>PyFlink's own operators call Python once per record, and Python has no hook at a checkpoint there. Here a shell (see
- * operators/flink/shell.py) takes a batch of records of all keys in one call. What it holds per key goes into keyed state just
+ * operators/flink/stage_shell.py) takes a batch of records of all keys in one call. What it holds per key goes into keyed state just
  * before the barrier is sent on, and comes back, every key's, when the operator opens.
  *
  * <p>First input: Row(key, Row(columns)), keyed by the key. Second input, where there is one: Row(columns), broadcast. Output:
