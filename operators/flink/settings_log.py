@@ -1,5 +1,5 @@
 """Reads a topic to its end, on the worker, before anything else is taken: with the Kafka client of Flink's own connector,
-so with the same properties, by way of the bridge between Python and the JVM (thread mode)."""
+so with the same properties, by way of the bridge between Python and the JVM."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def _java() -> Any:
     try:
         from pemja import findClass  # type: ignore[import-untyped]
     except ImportError as e:
-        raise LogUnreadable("expected python.execution-mode: thread (flink-conf/config.yaml)") from e
+        raise LogUnreadable("expected to run inside a TaskManager, where Python has pemja's findClass") from e
     return findClass

@@ -11,7 +11,8 @@ from sightflow.progress import Progress
 
 _DESCRIPTION = """\
 Submit a job with `flink run -d` and wait until its tasks run. Python in a TaskManager keeps the modules that it once
-imported, so TaskManagers that have run a job are restarted first, unless another job runs on them."""
+imported, and a JVM its jars, so TaskManagers that have run a job, and whatever is older than our operator's jar, are
+restarted first, unless another job runs."""
 
 _EXAMPLES = """\
   sightflow submit

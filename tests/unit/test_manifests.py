@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sightflow.places import Local
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +43,13 @@ def test_the_manifests_arguments_are_what_the_job_takes(monkeypatch: pytest.Monk
     own[own.index("--settings") + 1] = str(ROOT / "sites/demo.yaml")
     parsed = options.parse("", settings=True, influx=True, argv=own)
     assert parsed.influx.token_file == "/run/secrets/sightflow/influx-token"
+
+
+@pytest.mark.parametrize("path", ["k8s/Dockerfile", "docs/runbook.md"])
+def test_flink_elsewhere_is_told_of_all_jars_that_ours_has(path: str) -> None:
+    text = (ROOT / path).read_text()
+    for jar in (Local.find().operator_jar.name, "flink-python-", "flink-sql-connector-kafka-"):
+        assert jar in text
 
 
 def test_the_dashboard_asks_for_measurements_and_fields_that_the_stage_writes() -> None:

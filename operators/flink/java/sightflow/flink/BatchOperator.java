@@ -1,6 +1,6 @@
 package sightflow.flink;
 
-import java.util.Arrays;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -10,26 +10,26 @@ import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.runtime.state.VoidNamespace;
 import org.apache.flink.streaming.api.operators.BoundedMultiInput;
-import org.apache.flink.streaming.api.operators.BoundedOneInput;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.api.operators.TwoInputStreamOperator;
 import org.apache.flink.streaming.api.operators.python.embedded.AbstractEmbeddedPythonFunctionOperator;
 import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
+import org.apache.flink.streaming.runtime.watermarkstatus.WatermarkStatus;
 import org.apache.flink.types.Row;
 
 /**
  * Hands records to Python many at a time, and asks Python for its state when a checkpoint is taken.
  *
- * <p>PyFlink's own operators call Python once per record, and Python has no hook at a checkpoint there. Here a shell (see
- * operators/flink/stage_shell.py) takes a batch of records of all keys in one call. What it holds per key goes into keyed state just
- * before the barrier is sent on, and comes back, every key's, when the operator opens.
+ * <p>PyFlink's own operators call Python once per record, and Python hears of no checkpoint there. Here a shell
+ * (operators/flink/stage_shell.py) takes a batch of records of all keys in one call. What has changed in it goes into keyed state
+ * just before the barrier is sent on, and the states of all keys are handed to it when the operator opens.
  *
- * <p>First input: Row(key, Row(columns)), keyed by the key. Second input, where there is one: Row(columns), broadcast. Output:
- * Row(topic, key, value).
+ * <p>First input: Row(key, Row(columns)), keyed by Row(key). Second input, where there is one: Row(columns), broadcast. Output:
+ * Row(topic, key, value). Nothing that comes after a record is worked on or sent on before it.
  */
 public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<Row>
-        implements OneInputStreamOperator<Row, Row>, TwoInputStreamOperator<Row, Row, Row>, BoundedOneInput, BoundedMultiInput {
+        implements OneInputStreamOperator<Row, Row>, TwoInputStreamOperator<Row, Row, Row>, BoundedMultiInput {
 
     private static final long serialVersionUID = 1L;
     private static final int OUTPUT_COLUMNS = 3;
@@ -40,15 +40,25 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
     private final long maxWaitMs;
     private final long tickMs;
 
-    private transient ValueState<byte[]>[] states;
+    private transient List<ValueState<byte[]>> states;
+    private transient List<Object> held; // key, timestamp and columns of one record after the other
+    private transient int heldCount; // records
+    private transient boolean isFlushDue; // a timer will flush
     private transient StreamRecord<Row> out;
-    private transient Object[] held;
-    private transient int heldColumns;
-    private transient int heldCount;
-    private transient boolean isFlushDue;
-    private transient boolean isOpen;
+    private transient boolean isShellOpen;
 
-    public BatchOperator(Configuration config, byte[] pickledShell, String[] stateNames, int maxCount, long maxWaitMs, long tickMs) {
+    /**
+     * Makes what is sent to the workers.
+     *
+     * @param config options of the job; they tell which Python to run
+     * @param pickledShell a StageShell
+     * @param stateNames the parts of a key's state; every key with state has the first
+     * @param maxCount records of a full batch
+     * @param maxWaitMs how long a record may wait for a batch to fill, in processing time
+     * @param tickMs how often the shell may look at the clock, in processing time
+     */
+    public BatchOperator(
+            Configuration config, byte[] pickledShell, String[] stateNames, int maxCount, long maxWaitMs, long tickMs) {
         super(config);
         this.pickledShell = pickledShell;
         this.stateNames = stateNames;
@@ -62,19 +72,18 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
         interpreter.set("context", getRuntimeContext());
         interpreter.set("pickled", pickledShell);
         interpreter.exec("import cloudpickle; shell = cloudpickle.loads(pickled); shell.open(context)");
+        isShellOpen = true;
     }
 
     @Override
-    @SuppressWarnings("unchecked")
     public void open() throws Exception {
         super.open();
-        isOpen = true;
+        held = new ArrayList<>();
         out = new StreamRecord<>(null);
-        held = new Object[0];
-        states = (ValueState<byte[]>[]) new ValueState<?>[stateNames.length];
-        for (int i = 0; i < states.length; i++) {
-            states[i] = getRuntimeContext().getState(
-                    new ValueStateDescriptor<>(stateNames[i], PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO));
+        states = new ArrayList<>();
+        for (String name : stateNames) {
+            states.add(getRuntimeContext()
+                    .getState(new ValueStateDescriptor<>(name, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO)));
         }
         restore();
         getProcessingTimeService().registerTimer(nextTick(), this::tick);
@@ -82,34 +91,36 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
 
     private void restore() throws Exception {
         List<Row> keys;
-        try (Stream<Row> all = this.<Row>getKeyedStateBackend().getKeys(stateNames[0], VoidNamespace.INSTANCE)) {
-            keys = all.collect(Collectors.toList());
+        try (Stream<Row> stored = this.<Row>getKeyedStateBackend().getKeys(stateNames[0], VoidNamespace.INSTANCE)) {
+            keys = stored.collect(Collectors.toList());
         }
         for (Row key : keys) {
             setCurrentKey(key);
-            Object[] parts = new Object[1 + states.length];
-            parts[0] = key.getField(0);
-            for (int i = 0; i < states.length; i++) {
-                parts[1 + i] = states[i].value();
+            List<Object> parts = new ArrayList<>();
+            parts.add(key.getField(0));
+            for (ValueState<byte[]> state : states) {
+                parts.add(state.value());
             }
-            interpreter.invokeMethod("shell", "restore", (Object) parts);
+            interpreter.invokeMethod("shell", "restore", (Object) parts.toArray());
         }
+    }
+
+    /** Keys are set where state is read or written, not with each record. */
+    @Override
+    public boolean hasKeyContext1() {
+        return false;
+    }
+
+    @Override
+    public void processElement1(StreamRecord<Row> element) throws Exception {
+        processElement(element);
     }
 
     @Override
     public void processElement(StreamRecord<Row> element) throws Exception {
-        Row record = (Row) element.getValue().getField(1);
-        int columns = record.getArity() + 2;
-        if (heldColumns != columns) {
-            heldColumns = columns;
-            held = new Object[maxCount * columns];
-        }
-        int at = heldCount * columns;
-        held[at] = element.getValue().getField(0);
-        held[at + 1] = element.getTimestamp();
-        for (int i = 2; i < columns; i++) {
-            held[at + i] = record.getField(i - 2);
-        }
+        held.add(element.getValue().getField(0));
+        held.add(element.getTimestamp());
+        addColumns(element.getValue().getFieldAs(1), held);
         heldCount++;
         if (heldCount == maxCount) {
             flush();
@@ -120,6 +131,21 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
         }
     }
 
+    @Override
+    public void processElement2(StreamRecord<Row> element) throws Exception {
+        flush();
+        List<Object> columns = new ArrayList<>();
+        addColumns(element.getValue(), columns);
+        emit(interpreter.invokeMethod("shell", "take_broadcast", (Object) columns.toArray()));
+    }
+
+    /** Adds what a row holds; the row itself may be Flink's to use again, its columns (text, bytes, numbers) are not. */
+    private static void addColumns(Row row, List<Object> columns) {
+        for (int i = 0; i < row.getArity(); i++) {
+            columns.add(row.getField(i));
+        }
+    }
+
     private void flushDue(long timestamp) throws Exception {
         isFlushDue = false;
         flush();
@@ -127,10 +153,10 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
 
     private void flush() throws Exception {
         if (heldCount > 0) {
-            Object[] batch = Arrays.copyOf(held, heldCount * heldColumns);
-            Arrays.fill(held, 0, heldCount * heldColumns, null);
+            Object[] columns = held.toArray();
+            held.clear();
             heldCount = 0;
-            emit(interpreter.invokeMethod("shell", "take", (Object) batch));
+            emit(interpreter.invokeMethod("shell", "take", (Object) columns));
         }
     }
 
@@ -146,26 +172,10 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
     }
 
     private void emit(Object outputs) {
-        Object[] columns = outputs instanceof List ? ((List<?>) outputs).toArray() : (Object[]) outputs;
-        for (int i = 0; i < columns.length; i += OUTPUT_COLUMNS) {
-            output.collect(out.replace(Row.of(columns[i], columns[i + 1], columns[i + 2])));
+        List<?> columns = (List<?>) outputs; // of a Python list
+        for (int i = 0; i < columns.size(); i += OUTPUT_COLUMNS) {
+            output.collect(out.replace(Row.of(columns.get(i), columns.get(i + 1), columns.get(i + 2))));
         }
-    }
-
-    @Override
-    public void processElement1(StreamRecord<Row> element) throws Exception {
-        processElement(element);
-    }
-
-    @Override
-    public void processElement2(StreamRecord<Row> element) throws Exception {
-        flush();
-        Row record = element.getValue();
-        Object[] columns = new Object[record.getArity()];
-        for (int i = 0; i < columns.length; i++) {
-            columns[i] = record.getField(i);
-        }
-        emit(interpreter.invokeMethod("shell", "take_broadcast", (Object) columns));
     }
 
     @Override
@@ -175,14 +185,26 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
     }
 
     @Override
+    public void processWatermarkStatus(WatermarkStatus status) throws Exception {
+        flush();
+        super.processWatermarkStatus(status);
+    }
+
+    @Override
+    protected void processWatermarkStatus(WatermarkStatus status, int index) throws Exception {
+        flush();
+        super.processWatermarkStatus(status, index);
+    }
+
+    /** Brings keyed state up to date. A stop with a savepoint comes by here too, and no other way: it finishes nothing. */
+    @Override
     public void prepareSnapshotPreBarrier(long checkpointId) throws Exception {
         flush();
-        Object changed = interpreter.invokeMethod("shell", "changed_states");
-        Object[] columns = changed instanceof List ? ((List<?>) changed).toArray() : (Object[]) changed;
-        for (int at = 0; at < columns.length; at += 1 + states.length) {
-            setCurrentKey(Row.of(columns[at]));
-            for (int i = 0; i < states.length; i++) {
-                store(states[i], (byte[]) columns[at + 1 + i]);
+        List<?> columns = (List<?>) interpreter.invokeMethod("shell", "changed_states");
+        for (int at = 0; at < columns.size(); at += 1 + stateNames.length) {
+            setCurrentKey(Row.of(columns.get(at)));
+            for (int i = 0; i < stateNames.length; i++) {
+                store(states.get(i), (byte[]) columns.get(at + 1 + i));
             }
         }
         super.prepareSnapshotPreBarrier(checkpointId);
@@ -190,38 +212,28 @@ public final class BatchOperator extends AbstractEmbeddedPythonFunctionOperator<
 
     private static void store(ValueState<byte[]> state, byte[] value) throws Exception {
         if (value == null) {
-            return; // as it was
+            return; // UNCHANGED
         }
         if (value.length == 0) {
-            state.clear();
+            state.clear(); // NOTHING
         } else {
             state.update(value);
         }
     }
 
-    @Override
-    public void endInput() throws Exception {
-        endInput(1);
-    }
-
+    /** The end of the second input says nothing to the shell. */
     @Override
     public void endInput(int inputId) throws Exception {
-        flush();
         if (inputId == 1) {
+            flush();
             emit(interpreter.invokeMethod("shell", "finish"));
         }
     }
 
     @Override
-    public void finish() throws Exception {
-        flush();
-        super.finish();
-    }
-
-    @Override
     public void close() throws Exception {
         try {
-            if (isOpen) {
+            if (isShellOpen) {
                 interpreter.invokeMethod("shell", "close");
             }
         } finally {
