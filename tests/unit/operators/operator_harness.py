@@ -11,7 +11,9 @@ import pytest
 from operators.flink import keyed_shell, live_shell
 from operators.flink.live_shell import LiveShell
 from operators.flink.stage_shell import StageShell
-from operators.stages.stage import Input, LiveStage, Output
+from operators.stages.live_camera import LiveCameraStage
+from operators.stages.stage import Input, Output
+from schemas.settings import SiteSettings
 
 Records = Sequence[tuple[str, Input]]
 
@@ -59,16 +61,15 @@ class Jvm:
 
 
 class Operator:
-    """One subtask.
+    """One subtask. `start` it first.
 
     Args:
-        make: makes its shell.
         source: records that `run_to` sends, and sends again after a kill.
         sizes: of the batches, over and over.
     """
 
-    def __init__(self, make: Callable[[], StageShell[Any]], source: Records = (), sizes: Iterable[int] = (1,)) -> None:
-        self.make, self.source = make, source
+    def __init__(self, source: Records = (), sizes: Iterable[int] = (1,)) -> None:
+        self.source = source
         self.state: dict[str, list[bytes | None]] = {}
         self.counted: list[Output] = []  # what readers see: outputs up to the last checkpoint
         self.pending: list[Output] = []  # since then: a kill takes them back
@@ -77,13 +78,22 @@ class Operator:
         self.arrivals: dict[int, list[tuple[str, Input]]] = {}  # what is sent to it before so many records
         self._sizes = itertools.cycle(sizes)
         self._saved: tuple[dict[str, list[bytes | None]], int] = ({}, 0)
-        self._start()
 
-    def _start(self) -> None:
+    def start(self, make: Callable[[], StageShell[Any]]) -> Operator:
+        """Start with such a shell, from the last checkpoint if there is one."""
+        self._make = make
+        self.kill()
+        return self
+
+    def kill(self) -> None:
+        """Start again from the last checkpoint."""
+        state, self.position = self._saved
+        self.state = {k: list(v) for k, v in state.items()}
+        self.pending.clear()
         self._held: list[Any] = []
         self._held_count, self._size = 0, next(self._sizes)
         self.jvm = Jvm()
-        self.shell = self.make()
+        self.shell = self._make()
         self.shell.open(self.jvm)
         for key, parts in reversed(self.state.items()):  # in any order
             if parts[0] is not None:
@@ -118,11 +128,11 @@ class Operator:
             self.position += 1
 
     def tell(self, key: str, record: Input) -> None:
-        """Take one record of the topic of settings."""
+        """Take one record of the topic of settings. What comes of it is left out: its source goes back by itself."""
         if (key, record) not in self.topic:
             self.topic.append((key, record))
         self.flush()
-        self._emit(self.shell.take_broadcast((key, record.value, record.partition, record.offset)))
+        self.shell.take_broadcast((key, record.value, record.partition, record.offset))
 
     def tick(self, due_ms: int) -> list[Output]:
         """Have the shell look at its clock; return what comes of that."""
@@ -152,14 +162,6 @@ class Operator:
         self.pending.clear()
         return set(columns[::width])
 
-    def kill(self, make: Callable[[], StageShell[Any]] | None = None) -> None:
-        """Start again from the last checkpoint, with a shell from elsewhere where it is given."""
-        self.make = make or self.make
-        state, self.position = self._saved
-        self.state = {k: list(v) for k, v in state.items()}
-        self.pending.clear()
-        self._start()
-
     def run(self, crashes: Iterable[tuple[int, int]]) -> list[Output]:
         """Take all records; for each pair a checkpoint before so many and a kill before so many. Return what counts."""
         for saved, killed in crashes:
@@ -178,20 +180,27 @@ class Operator:
         return out
 
 
-def live_operator(stage: Callable[[], LiveStage], source: Records = (), sizes: Iterable[int] = (1,)) -> Operator:
-    """Return an operator with a `LiveShell`, which reads the operator's topic of settings when it opens."""
-    topic: list[tuple[str, Input]] = []
+class LiveOperator(Operator):
+    """One with a `LiveShell`, which reads the topic of settings when it opens (`patch_topic`).
 
-    operator = Operator(lambda: live(stage(), topic), source, sizes)
-    operator.topic = topic
-    return operator
+    Args:
+        sites: what the job is submitted with.
+        topic: what the topic of settings holds at first.
+    """
 
+    def __init__(
+        self, sites: Sequence[SiteSettings], source: Records, sizes: Iterable[int] = (1,), topic: Records = ()
+    ) -> None:
+        super().__init__(source, sizes)
+        self.topic = list(topic)
+        self.submit(sites)
 
-def live(stage: LiveStage, topic: list[tuple[str, Input]]) -> LiveShell:
-    """Return a shell that reads this topic."""
-    return LiveShell(stage, "test", "", "", {"topic": topic})  # type: ignore[dict-item]
+    def submit(self, sites: Sequence[SiteSettings]) -> None:
+        """Start from the last checkpoint, if there is one, with other settings."""
+        topic: Any = {"topic": self.topic}
+        self.start(lambda: LiveShell(LiveCameraStage(sites), "test", "", "", topic))
 
 
 def patch_topic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have shells of `live` read their topics."""
+    """Have shells of `LiveOperator` read their topics."""
     monkeypatch.setattr(live_shell, "read_to_end", lambda servers, name, properties: list(properties["topic"]))

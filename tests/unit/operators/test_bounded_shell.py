@@ -49,7 +49,7 @@ def said(out: list[Output]) -> list[Any]:
 
 
 def test_the_end_is_told_once_to_each_key_in_their_order_and_nothing_is_kept() -> None:
-    task = Operator(shell, sizes=[64])
+    task = Operator(sizes=[64]).start(shell)
     for key in "babca":
         task.send(key, record())
     assert said(task.end()) == [("a", 2), ("b", 2), ("c", 1)]
@@ -61,7 +61,7 @@ def test_the_end_is_told_once_to_each_key_in_their_order_and_nothing_is_kept() -
 def test_no_clock_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     clock.patch(monkeypatch)
-    task = Operator(shell)
+    task = Operator().start(shell)
     task.send("a", record())
     for _ in range(1000):
         clock.go_on(1000)
@@ -69,7 +69,7 @@ def test_no_clock_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_after_a_restart_the_end_is_told_to_logic_that_knows_what_was_before() -> None:
-    task = Operator(shell)
+    task = Operator().start(shell)
     task.send("a", record())
     task.send("b", record())
     task.checkpoint()
@@ -79,7 +79,7 @@ def test_after_a_restart_the_end_is_told_to_logic_that_knows_what_was_before() -
 
 
 def test_a_task_that_is_killed_after_the_end_tells_of_it_once() -> None:
-    task = Operator(shell, [("a", record())] * 5)
+    task = Operator([("a", record())] * 5).start(shell)
     task.run_to(3)
     task.checkpoint()
     task.run_to(5)
@@ -96,7 +96,7 @@ def test_a_task_that_is_killed_after_the_end_tells_of_it_once() -> None:
 
 
 def test_a_key_that_is_not_known_is_not_kept_and_has_no_end() -> None:
-    task = Operator(shell)
+    task = Operator().start(shell)
     task.send("?", record())
     assert not task.shell._live
     assert task.checkpoint() == set()
@@ -117,7 +117,7 @@ SOURCE = [each for r in rich_scene(1).records for each in ((CAMERA, r), ("nobody
 
 def _lines(crashes: list[tuple[int, int]], sizes: list[int]) -> list[Output]:
     stage = pickle.dumps(_sides())
-    task = Operator(lambda: BoundedShell(pickle.loads(stage), "test"), SOURCE, sizes)
+    task = Operator(SOURCE, sizes).start(lambda: BoundedShell(pickle.loads(stage), "test"))
     task.run(crashes)
     task.end()
     task.checkpoint()

@@ -113,7 +113,8 @@ class Task(Operator):
 
     def __init__(self, sizes: Iterable[int] = (1,)) -> None:
         self.now_ms, self.max_bytes = 0, InfluxStage.max_bytes
-        super().__init__(self.fresh, sizes=sizes)
+        super().__init__(sizes=sizes)
+        self.start(self.fresh)
 
     def fresh(self) -> BatchShell:
         stage = InfluxStage(TARGET)

@@ -123,7 +123,8 @@ class Task(Operator):
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        super().__init__(lambda: KeyedShell(Stage(), "test"))
+        super().__init__()
+        self.start(lambda: KeyedShell(Stage(), "test"))
         self.due_ms = clock.now_ms + TICK_MS
 
     def record(self, key: str = "cam") -> None:
@@ -335,11 +336,11 @@ def test_nothing_is_lost_or_doubled_whatever_the_batches_checkpoints_and_kills(
     expected = [o for key, r in source for o in logics[key].on_record(r)]
     n = len(source)
     pairs = sorted((min(saved, n), min(saved + more, n)) for saved, more in crashes)
-    assert Operator(sums(), source, sizes).run(pairs) == expected
+    assert Operator(source, sizes).start(sums()).run(pairs) == expected
 
 
 def test_a_checkpoint_asks_of_changed_keys_only_and_of_a_part_only_where_it_has_changed() -> None:
-    task = Operator(sums())
+    task = Operator().start(sums())
     for value in (b"x", b"x"):
         task.send("a", record(value))
     task.send("b", record(b"x"))
@@ -359,7 +360,7 @@ def test_terms_are_taken_up_before_the_snapshot_and_the_archive_after_it() -> No
         made.append(Sums(key))
         return made[-1]
 
-    task = Operator(lambda: KeyedShell(Stage(logic), "test"))
+    task = Operator().start(lambda: KeyedShell(Stage(logic), "test"))
     for _ in range(7):
         task.send("a", record(b"x"))
     task.checkpoint()
@@ -374,7 +375,7 @@ def test_terms_are_taken_up_before_the_snapshot_and_the_archive_after_it() -> No
 
 def test_a_checkpoint_that_fails_costs_nothing() -> None:
     """Flink keeps what it was given and stores it with the next one."""
-    task = Operator(sums(), [("a", record(b"x"))] * 20)
+    task = Operator([("a", record(b"x"))] * 20).start(sums())
     task.run_to(5)
     task.checkpoint()
     task.run_to(9)
@@ -382,11 +383,11 @@ def test_a_checkpoint_that_fails_costs_nothing() -> None:
     task.checkpoint()
     task.counted, task.pending, task._saved = task.counted[: -len(pending)], pending, saved  # it was declined
     task.run_to(12)
-    assert task.run([(12, 17)]) == Operator(sums(), task.source).run([])
+    assert task.run([(12, 17)]) == Operator(task.source).start(sums()).run([])
 
 
 def test_dead_letters_are_counted() -> None:
-    task = Operator(lambda: KeyedShell(Stage(), "test"), sizes=[3])
+    task = Operator(sizes=[3]).start(lambda: KeyedShell(Stage(), "test"))
     for value in (b"", b"bad", b"", b"bad"):
         task.send("cam", record(value))
     task.flush()
@@ -404,21 +405,21 @@ def test_an_error_ends_the_task_and_what_was_begun_does_not_count() -> None:
 
     is_broken = True
     source = [("a", record(v)) for v in (b"x", b"y", b"z", b"!", b"x")]
-    task = Operator(lambda: KeyedShell(Stage(Fragile), "test"), source, sizes=[2])
+    task = Operator(source, sizes=[2]).start(lambda: KeyedShell(Stage(Fragile), "test"))
     task.run_to(2)
     task.checkpoint()
     with pytest.raises(ValueError, match="broken"):
         task.run_to(5)
     is_broken = False
     task.kill()
-    assert task.run([]) == Operator(sums(), source).run([])
+    assert task.run([]) == Operator(source).start(sums()).run([])
 
 
 # ---- keys that are not known --------------------------------------------------------------------------------------
 
 
 def test_keys_that_nobody_knows_do_not_pile_up(clock: Clock) -> None:
-    task = Operator(sums(), sizes=[64])
+    task = Operator(sizes=[64]).start(sums())
     for i in range(1000):
         task.send(f"?{i}", record())
     assert task.checkpoint() == set()
@@ -429,13 +430,13 @@ def test_keys_that_nobody_knows_do_not_pile_up(clock: Clock) -> None:
 
 
 def test_the_state_of_a_key_that_is_not_known_any_more_stays_until_it_is_again(clock: Clock) -> None:
-    task = Operator(sums())
+    task = Operator().start(sums())
     for value in (b"x", b"y", b"z"):
         task.send("a", record(value))
     task.checkpoint()
     before = task.state["a"]
     for _ in range(2):
-        task.kill(sums(unknown="a"))
+        task.start(sums(unknown="a"))
         task.send("a", record(b"lost"))
         clock.go_on(60_000)
         assert task.tick(clock.now_ms) == []
