@@ -231,9 +231,10 @@ def assign(starts: Any, columns: Any, costs: Any, alone: float, column_of: Any, 
         column_of, row_of: int64, −1 on entry; set to the matches.
     """
     n, m = column_of.shape[0], row_of.shape[0]
+    f, i = np.zeros(2 * n + 2 * m), np.zeros(n + 1 + 3 * m, np.int64)  # two, as each costs 50 ns
     augment(
-        starts, columns, costs, alone, column_of, row_of, np.zeros(n), np.zeros(m), np.zeros(m), np.zeros(n),
-        np.zeros(m, np.int64), np.zeros(m, np.int64), np.zeros(m, np.uint8), np.zeros(n + 1, np.int64),
+        starts, columns, costs, alone, column_of, row_of, f[:n], f[n : n + m], f[n + m : n + 2 * m], f[n + 2 * m :],
+        i[:m], i[m : 2 * m], i[2 * m : 3 * m], i[3 * m :],
     )  # fmt: skip
 
 
@@ -453,16 +454,25 @@ def _round(
     n, m = rows.shape[0], order.shape[0]
     if n == 0 or m == 0:
         return
-    feet = np.empty((m if ground.shape[0] else 0, 6))
-    for b in range(feet.shape[0]):
-        feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4], feet[b, 5] = _foot(z[order[b]], ground, p)
-    starts = np.zeros(n + 1, np.int64)
+    # What pairs need of a detection: centre, size, score, variances of x, y and height, foot (`on_ground`).
+    seen, has_feet = np.empty((m, 14)), ground.shape[0] > 0
+    for b in range(m):
+        j = order[b]
+        s, zh, score = seen[b], z[j, 3], np.float64(scores[j])
+        s[0], s[1], s[2], s[3], s[4] = z[j, 0], z[j, 1], z[j, 2], zh, score
+        s[5] = variance(p[ERROR], zh, score, own, p[ERROR_DOUBT])
+        s[6] = variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT])
+        s[7] = variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT])
+        if has_feet:
+            s[8], s[9], s[10], s[11], s[12], s[13] = _foot(z[j], ground, p)
+    starts = np.empty(n + 1, np.int64)
     columns, costs = np.empty(4 * m + 4 * n, np.int64), np.empty(4 * m + 4 * n, np.float64)
     e = 0
+    buffered, ratio_max, distance_max = 0.5 + p[BUFFER], p[HEIGHT_RATIO_MAX], p[DISTANCE_MAX]
     for a in range(n):
         starts[a] = e
         t = tracks[rows[a]]
-        k = t.kalman
+        k, place, stands = t.kalman, _ground(t), has_feet and t.has_ground
         x, y, pp_x, pp_y, pp_h = (
             np.float64(k[0]), np.float64(k[5]), np.float64(k[2]), np.float64(k[7]), np.float64(k[17]),
         )  # fmt: skip
@@ -474,43 +484,42 @@ def _round(
         low, high = 0, m
         while low < high:  # first detection at or right of x − far
             middle = (low + high) // 2
-            if z[order[middle], 0] < x - far:
+            if seen[middle, 0] < x - far:
                 low = middle + 1
             else:
                 high = middle
         for b in range(low, m):
-            j = order[b]
-            if z[j, 0] > x + far:
+            s = seen[b]
+            if s[0] > x + far:
                 break
-            zh = z[j, 3]
-            if h > p[HEIGHT_RATIO_MAX] * zh or zh > p[HEIGHT_RATIO_MAX] * h:
+            zh = s[3]
+            if h > ratio_max * zh or zh > ratio_max * h:
                 continue
-            dx, dy, dh = z[j, 0] - x, z[j, 1] - y, zh - h
-            if dy * dy > far_y2 and abs(dy) > (0.5 + p[BUFFER]) * (h + zh) and not feet.shape[0]:
-                continue  # too far along y, too, which most are in a large scene
-            score = np.float64(scores[j])
-            d2 = (
-                dx * dx / (pp_x + variance(p[ERROR], zh, score, own, p[ERROR_DOUBT]))
-                + dy * dy / (pp_y + variance(p[ERROR + 1], zh, score, own, p[ERROR_DOUBT]))
-                + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
-            )
-            if feet.shape[0] and t.has_ground and feet[b, 5] > 0.0:
-                d2 = ground_distance(_ground(t), feet[b, 0], feet[b, 1], feet[b, 2], feet[b, 3], feet[b, 4]) + p[
-                    DISTANCE_HEIGHT
-                ] * dh * dh / (pp_h + variance(p[ERROR + 3], zh, score, own, p[ERROR_DOUBT]))
-            iou = overlap(x, y, w, h, z[j, 0], z[j, 1], z[j, 2], zh, 0.5 + p[BUFFER])
-            if d2 > p[DISTANCE_MAX] and iou < IOU_MIN:
+            dx, dy, dh = s[0] - x, s[1] - y, zh - h
+            is_beside = abs(dy) <= buffered * (h + zh)  # else they do not overlap, as most in a large scene
+            if stands and s[13] > 0.0:
+                d2 = ground_distance(place, s[8], s[9], s[10], s[11], s[12])
+                d2 += p[DISTANCE_HEIGHT] * dh * dh / (pp_h + s[7])
+            elif is_beside or dy * dy <= far_y2:
+                d2 = dx * dx / (pp_x + s[5]) + dy * dy / (pp_y + s[6]) + p[DISTANCE_HEIGHT] * dh * dh / (pp_h + s[7])
+            else:
                 continue
-            s = likeness(iou, d2, w, h, z[j, 2], zh, score, p) - cost
+            if d2 > distance_max and not is_beside:
+                continue
+            iou = overlap(x, y, w, h, s[0], s[1], s[2], zh, buffered)
+            if d2 > distance_max and iou < IOU_MIN:
+                continue
+            j = order[b]
+            alike = likeness(iou, d2, w, h, s[2], zh, s[4], p) - cost
             if labels[j] != t.label:
-                s -= p[COST_LABEL]
+                alike -= p[COST_LABEL]
             if affinity.shape[0] and t.has_embedding:
-                s += p[WEIGHT_EMBEDDING] * (np.float64(affinity[rows[a], j]) - p[EMBEDDING_EVEN])
-            if s <= floor:
+                alike += p[WEIGHT_EMBEDDING] * (np.float64(affinity[rows[a], j]) - p[EMBEDDING_EVEN])
+            if alike <= floor:
                 continue
             if e == columns.shape[0]:
                 columns, costs = np.append(columns, np.empty(e, np.int64)), np.append(costs, np.empty(e, np.float64))
-            columns[e], costs[e] = b, max(1.0 - s, 0.0)
+            columns[e], costs[e] = b, max(1.0 - alike, 0.0)
             e += 1
     starts[n] = e
     mine, theirs = np.full(n, -1, np.int64), np.full(m, -1, np.int64)
