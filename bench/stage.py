@@ -102,9 +102,7 @@ def _timed_parts(timer: _Timer) -> Iterator[None]:
     from operators.windows import Windows
 
     parts: list[tuple[Any, str, str]] = [
-        (camera_stage, "decode_detections", "decode"),
-        (CameraLogic, "_check_origin", "check: origin"),
-        (CameraLogic, "_looks_usual", "check: usual"),
+        (camera_stage, "read_usual", "decode"),
         (CameraScratch, "load", "load"),
         (camera_kernel, "advance", "kernels"),
         (CameraScratch, "message", "copy tracks"),

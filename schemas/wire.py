@@ -389,6 +389,31 @@ def decode_detections(buf: object) -> DetectionFrame:
     return f
 
 
+def read_usual(buf: object) -> DetectionFrame | None:
+    """Decode one `detections` value without embeddings; None where `decode_detections` might refuse it, which says why.
+
+    Of its names only those are good that are known to be: they are not looked at.
+    """
+    if type(buf) is not bytes or len(buf) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        f = _detection_decoder.decode(buf)
+    except (ValueError, RecursionError, OverflowError):
+        return None
+    n, latest_us = len(f.classes), f.recv_us + MAX_AHEAD_US
+    if (
+        f.v == SCHEMA_VERSION
+        and len(f.boxes) == 16 * n
+        and len(f.scores) == 4 * n
+        and n <= MAX_DETECTIONS
+        and not f.embeddings
+        and f.capture_us <= latest_us
+        and f.boot <= latest_us
+    ):
+        return f
+    return None
+
+
 def check_detections(
     boxes: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from operators.motion import kernel
 
+_AT_END = ["fastest_mps", "vertex_count", "still_us", "stopped_ms"]
+
 
 class Trajectory(NamedTuple):
     """How an object moved from its first observation to its last."""
@@ -29,18 +31,19 @@ class Trajectory(NamedTuple):
         """Return it as `schemas.wire.Event` has it: in the image x is a ratio of the frame's width; rounded, the error up."""
         on_ground = self.distance_m is not None
         wide, digits = (1.0, 3) if on_ground else (aspect, 5)
-        known = (
-            ("distance_m", self.distance_m),
-            ("speed_mean_mps", self.speed_mean_mps),
-            ("speed_max_mps", self.speed_max_mps),
-        )
         return {
             "path_plane": ("ground" if on_ground else "image") if self.path else "",
-            "path": tuple((ms, round(x / wide, digits), round(y, digits)) for ms, x, y in self.path),
+            "path": tuple([(ms, round(x / wide, digits), round(y, digits)) for ms, x, y in self.path]),
             "path_error": math.ceil(self.error * 10**digits + 1.0) / 10**digits,
             "stopped_s": self.stopped_s,
-            **{name: round(float(value), 3) for name, value in known if value is not None},
+            "distance_m": _rounded(self.distance_m),
+            "speed_mean_mps": _rounded(self.speed_mean_mps),
+            "speed_max_mps": _rounded(self.speed_max_mps),
         }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
 
 
 class Motion:
@@ -63,28 +66,27 @@ class Motion:
     def trajectory(self, seen_us: int, slot: int, on_ground: bool) -> Trajectory:
         """Return how the object of a slot has moved, up to its last observation at `seen_us`."""
         count, walked_m = kernel.course(self.motions, slot, on_ground, self._course)
-        path = [(int(ms), x, y) for x, y, ms, _ in self._course[:count].tolist()]
-        m = self.motions[slot]
-        fastest_mps = float(m["fastest_mps"])
-        if count > int(m["vertex_count"]):  # the last stretch is open
+        course = self._course[:count].tolist()
+        path = tuple([(int(ms), x, y) for x, y, ms, _ in course])
+        fastest_mps, vertex_count, still_us, stopped_ms = self.motions[_AT_END].item(slot)
+        if count > vertex_count:  # the last stretch is open
             (before_ms, *begin), (after_ms, *end) = path[-2:]
             seconds = (after_ms - before_ms) * 1e-3
             if seconds >= kernel.STRETCH_S:
                 fastest_mps = max(fastest_mps, math.dist(begin, end) / seconds)
         mean_mps = float(walked_m) / ((path[-1][0] - path[0][0]) * 1e-3) if count > 1 else 0.0
+        stayed_ms = (seen_us - still_us) // 1000
+        if stayed_ms >= kernel.STOP_S * 1e3:
+            stopped_ms += stayed_ms
         is_known = on_ground and count > 0
         return Trajectory(
-            tuple(path),
-            max(self._course[1:count, 3].tolist(), default=kernel.STEP_M if on_ground else kernel.STEP_RATIO),
-            self._stopped_ms(seen_us, m) * 1e-3,
+            path,
+            max([error for _, _, _, error in course[1:]], default=kernel.STEP_M if on_ground else kernel.STEP_RATIO),
+            stopped_ms * 1e-3,
             float(walked_m) if is_known else None,
             mean_mps if is_known else None,
             max(fastest_mps, mean_mps) if is_known else None,
         )
-
-    def _stopped_ms(self, seen_us: int, m: Any) -> int:
-        now_ms = (seen_us - int(m["still_us"])) // 1000
-        return int(m["stopped_ms"]) + (now_ms if now_ms >= kernel.STOP_S * 1e3 else 0)
 
     def restore(self, rows: bytes, tracks: npt.NDArray[Any], slots: int, on_ground: bool) -> None:
         """Take up the live rows of a snapshot; `tracks` as they were then."""

@@ -10,7 +10,8 @@ _PER_SLOT = 256  # more than zones of a camera
 class Stays:
     """Milliseconds by slot and zone. Empty for most objects most of the time: a visit counts when it has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, zone_count: int) -> None:
+        self._zone_count = zone_count
         self._ms: dict[int, int] = {}  # slot · 256 + zone → ms
 
     def add(self, slot: int, zone: int, ms: int) -> None:
@@ -20,8 +21,8 @@ class Stays:
 
     def take(self, slot: int) -> dict[int, float]:
         """Return seconds by zone, and forget them: the object is gone."""
-        mine = sorted(key for key in self._ms if key // _PER_SLOT == slot)
-        return {key % _PER_SLOT: self._ms.pop(key) * 1e-3 for key in mine}
+        ms, first = self._ms, _PER_SLOT * slot
+        return {zone: ms.pop(first + zone) * 1e-3 for zone in range(self._zone_count) if first + zone in ms}
 
     def snapshot(self) -> dict[int, int]:
         """Return everything, to be encoded at once."""

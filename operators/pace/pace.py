@@ -28,8 +28,11 @@ class Paces:
         """
         if dwell_us < SHORTEST_US or zone >= self.paces.shape[1]:
             return None
-        p = self.paces[slot, zone]
-        way_m = float(p["before_m"]) if begun_again else float(p["to_m"]) - float(p["from_m"])
+        paces = self.paces
+        if begun_again:
+            way_m = paces["before_m"].item(slot, zone)
+        else:
+            way_m = paces["to_m"].item(slot, zone) - paces["from_m"].item(slot, zone)
         return max(way_m, 0.0) / (dwell_us * 1e-6) if math.isfinite(way_m) else None
 
     def restore(self, rows: bytes, zone_of: Sequence[int]) -> None:

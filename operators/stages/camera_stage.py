@@ -54,6 +54,7 @@ from schemas.wire import (
     check_embeddings,
     decode_detections,
     encode,
+    read_usual,
 )
 
 MAX_CLOCK_DIFFERENCE_MS = 1000  # between a record's timestamp and the capture time in it
@@ -227,7 +228,7 @@ class CameraLogic:
         self._intake = Intake()
         self._tracker = Tracker(config, pose=camera.pose, ground_points=camera.ground_points)
         self._motion = Motion(camera.still_m, camera.still_ratio, config.capacity)
-        self._stays = Stays()
+        self._stays = Stays(len(camera.zones))
         self._zone_ids = tuple(z.id for z in camera.zones)
         self._wire_ids = tuple(w.id for w in camera.tripwires)
         self._zones = Zones(camera.zones, config.capacity)
@@ -247,6 +248,7 @@ class CameraLogic:
             self._heat_map, self.silence_ms * 1000,
         )  # fmt: skip
         self._who = self._tracker.tracks[["ordinal", "born_us", "seen_us", "label", "first_label"]]  # a view
+        self._visit_now = self._zones.visits[["open", "enter_us"]]  # a view
         n, counts = config.capacity, (len(camera.zones), len(camera.tripwires), len(camera.rules))
         zones, wires, rules = self._zones, self._tripwires, self._conditions
         room = packed_room(n, *counts, len(self._heat_map.cells_us))
@@ -284,11 +286,11 @@ class CameraLogic:
     def on_record(self, record: Input) -> list[Output]:
         """Take one record of `detections`."""
         out: list[Output] = []
+        if self._take_usual(record, out):
+            return out
         try:
             frame = decode_detections(record.value)
             self._check_origin(frame, record)
-            if self._looks_usual(frame) and self._take_usual(frame, record, out):
-                return out
             self._check_arrays(frame)
             self._expect_unusual()
             turn = self._intake.accept(frame, record.value or b"", record.partition, record.offset)
@@ -362,32 +364,35 @@ class CameraLogic:
 
     # ---- the usual frame: nothing but the tracker's, the zones' and the tripwires' work, in one call ------------
 
-    def _looks_usual(self, f: DetectionFrame) -> bool:
-        """Whether the memory is ready for frames like this one (`_look`)."""
-        return (
-            f.capture_us < self.settings_due_us
-            and not f.embeddings
-            and self._picture == (f.boot, f.width_px, f.height_px, f.model_sha, self.settings)
-            and (f.labels == self._labels_seen or self._know_labels(f.labels))
-        )
+    def _take_usual(self, record: Input, out: list[Output]) -> bool:
+        """Take a frame that the memory is ready for (`_look`), that comes in order, and with which no time is up.
 
-    def _take_usual(self, f: DetectionFrame, record: Input, out: list[Output]) -> bool:
-        """Take a frame that comes in order, and with which no time is up; return False for any other.
-
-        Raises BadMessage, and has changed nothing then, where a detection cannot be used.
+        Returns False, and has changed nothing, for any other record, whatever it is.
         """
-        size, more = self._step(f, NO_AFFINITY, passed=False)
+        f = read_usual(record.value)
+        if (
+            f is None
+            or f.camera != self.camera
+            or f.site != self.site
+            or f.capture_us >= self.settings_due_us
+            or not -MAX_CLOCK_DIFFERENCE_MS <= record.time_ms - f.capture_us // 1000 <= MAX_CLOCK_DIFFERENCE_MS
+            or self._picture != (f.boot, f.width_px, f.height_px, f.model_sha, self.settings)
+            or (f.labels != self._labels_seen and not self._know_labels(f.labels))
+        ):
+            return False
+        scratch = self._scratch
+        scratch.load(f, False)
+        size, more = kernel.advance(self._memory.memory, scratch.memory, NO_AFFINITY)
         if size < 0:
-            if size == kernel.NOT_NEXT:
-                return False
-            raise BadMessage("bad_detection", check_detections(*_arrays(f), len(f.labels)))
-        tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
+            return False
+        tracks = Output(topics.TRACKS, self.camera, scratch.message(size))
         if more:
             points: list[Point] = []
             cause = Cause(self.settings, f.model_sha, record.partition, record.offset, f.seq, f.sent_us)
             self._react(f.capture_us, cause, points, out)
             out.append(tracks)
-            out.extend(self._points(points))
+            if points:
+                out.extend(self._points(points))
         else:
             out.append(tracks)
         return True
@@ -395,12 +400,6 @@ class CameraLogic:
     def _expect_unusual(self) -> None:
         """Have the next frame go the long way (`_frame`)."""
         self._memory.limits[kernel.USUAL_UNTIL_US] = 0
-
-    def _step(self, f: DetectionFrame, affinity: Any, passed: bool) -> tuple[int, bool]:
-        """Run the kernels; return what `camera_kernel.advance` does."""
-        scratch = self._scratch
-        scratch.load(f, passed)
-        return kernel.advance(self._memory.memory, scratch.memory, affinity)  # type: ignore[no-any-return]
 
     def _react(self, now_us: int, cause: Cause, points: list[Point], out: list[Output]) -> None:
         """Say what the kernels have found, and what the rules make of it."""
@@ -457,7 +456,8 @@ class CameraLogic:
         affinity, vectors = NO_AFFINITY, None
         if f.embeddings:
             affinity, vectors = tracker.compare(_embeddings(f), f.embedding_model)
-        size, _ = self._step(f, affinity, passed=True)
+        self._scratch.load(f, passed=True)
+        size, _ = kernel.advance(self._memory.memory, self._scratch.memory, affinity)
         if vectors is not None:
             tracker.remember(vectors)
         tracks = Output(topics.TRACKS, self.camera, self._scratch.message(size))
@@ -558,21 +558,24 @@ class CameraLogic:
 
     def _note_tracks(self, births: list[int], ends: list[int], out: list[Output]) -> None:
         for slot in births:
-            _, born_us, _, _, first_label = self._who[slot].item()
+            _, born_us, _, _, first_label = self._who.item(slot)
             label = self._labels[first_label]
             self._windows.change(("object", "", label), born_us, +1)
             self._declare_label(label)
         for slot in ends:
-            ordinal, born_us, seen_us, label_now, first_label = self._who[slot].item()
+            ordinal, born_us, seen_us, label_now, first_label = self._who.item(slot)
             self._windows.change(("object", "", self._labels[first_label]), seen_us, -1)
             self._flows.forget(ordinal)
             subject = track_id(self.site, self.camera, born_us, ordinal)
-            self._event(
-                "track_end", subject, "", seen_us, out, label=self._labels[label_now],
+            trajectory = self._motion.trajectory(seen_us, slot, self._camera.has_ground)
+            event = Event(
+                id=event_id("track_end", subject, "", seen_us), kind="track_end", site=self.site, camera=self.camera,
+                subject=subject, at_us=seen_us, settings=self.settings, label=self._labels[label_now],
                 dwell_s=(seen_us - born_us) * 1e-6, reason=self._ending or "unseen", first_us=born_us,
-                **self._motion.trajectory(seen_us, slot, self._camera.has_ground).fields(float(self._memory.picture[0])),
                 zone_times={self._zone_ids[zone]: s for zone, s in self._stays.take(slot).items()},
+                **trajectory.fields(float(self._memory.picture[0])),
             )  # fmt: skip
+            out.append(Output(topics.EVENTS, subject, encode(event)))
 
     def _add_stays(self, visits: list[Visit]) -> None:
         for v in visits:
@@ -593,21 +596,26 @@ class CameraLogic:
             if v.kind == Zones.ENTER:
                 self._windows.enter(key, v.at_us, figures.BORN_INSIDE if v.born_inside else figures.ENTERED)
                 self._note_flow(v, label)
-                self._event(
-                    "enter", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside)
-                )
+                event = Event(
+                    id=event_id("enter", subject, zone, v.at_us), kind="enter", site=self.site, camera=self.camera,
+                    subject=subject, at_us=v.at_us, settings=self.settings, label=label, zone=zone,
+                    born_inside=bool(v.born_inside),
+                )  # fmt: skip
+                out.append(Output(topics.EVENTS, subject, encode(event)))
             elif v.kind == Zones.EXIT:
                 dwell_us = v.at_us - v.enter_us
                 dwell_s = dwell_us * 1e-6
                 self._flows.end(v.ordinal, v.zone, v.at_us)
-                open_now = self._zones.visits[v.slot, v.zone]
-                begun_again = bool(open_now["open"]) and int(open_now["enter_us"]) != v.enter_us
+                is_open, enter_us = self._visit_now.item(v.slot, v.zone)
+                begun_again = is_open != 0 and enter_us != v.enter_us
                 speed_mps = self._paces.speed_mps(v.slot, v.zone, dwell_us, begun_again)
                 self._windows.leave(key, v.at_us, figures.EXITED, dwell_us, speed_mps)
-                self._event(
-                    "exit", subject, zone, v.at_us, out, label=label, zone=zone, born_inside=bool(v.born_inside),
-                    dwell_s=dwell_s, reason=self._ending,
+                event = Event(
+                    id=event_id("exit", subject, zone, v.at_us), kind="exit", site=self.site, camera=self.camera,
+                    subject=subject, at_us=v.at_us, settings=self.settings, label=label, zone=zone,
+                    born_inside=bool(v.born_inside), dwell_s=dwell_s, reason=self._ending,
                 )  # fmt: skip
+                out.append(Output(topics.EVENTS, subject, encode(event)))
                 points.append(figures.visit_point(self.site, self.camera, zone, label, subject, v, dwell_s))
 
     def _note_flow(self, v: Visit, label: str) -> None:
@@ -616,7 +624,7 @@ class CameraLogic:
         if before:
             zone, left_us = before
             if left_us == STILL_THERE:  # it has not been said to have left; when it was last seen inside is known
-                left_us = int(self._zones.visits["inside_us"][v.slot, zone])
+                left_us = self._zones.visits["inside_us"].item(v.slot, zone)
             place = figures.flow_place(self._zone_ids[zone], self._zone_ids[v.zone])
             self._windows.dwell(("flow", place, label), v.at_us, max(0, v.at_us - left_us))
 
@@ -627,9 +635,12 @@ class CameraLogic:
             self._windows.count(("tripwire", wire, label), c.at_us, figures.RIGHT if right else figures.LEFT)
             self._counters.cross(c.wire, right, label, c.at_us, now_us)
             subject = track_id(self.site, self.camera, c.born_us, c.ordinal)
-            self._event(
-                "crossing", subject, wire, c.at_us, out, label=label, tripwire=wire, direction="right" if right else "left"
+            event = Event(
+                id=event_id("crossing", subject, wire, c.at_us), kind="crossing", site=self.site, camera=self.camera,
+                subject=subject, at_us=c.at_us, settings=self.settings, label=label, tripwire=wire,
+                direction="right" if right else "left",
             )  # fmt: skip
+            out.append(Output(topics.EVENTS, subject, encode(event)))
 
     def _event(self, kind: Any, subject: str, place: str, at_us: int, out: list[Output], **fields: Any) -> None:
         """Say what happened to a subject; `place`: the zone, tripwire or counter that `fields` name."""
@@ -669,14 +680,11 @@ class CameraLogic:
         kept = points
         if len(points) > 1:
             kept = list({(p.measurement, *p.tags.values(), p.at_ns): p for p in points}.values())
-        return [
-            Output(
-                topics.FIGURES,
-                self.camera,
-                encode(Figures(site=self.site, camera=self.camera, points=tuple(kept[i : i + MAX_POINTS]))),
-            )
-            for i in range(0, len(kept), MAX_POINTS)
-        ]
+        out = []
+        for i in range(0, len(kept), MAX_POINTS):
+            message = Figures(site=self.site, camera=self.camera, points=tuple(kept[i : i + MAX_POINTS]))
+            out.append(Output(topics.FIGURES, self.camera, encode(message)))
+        return out
 
     # ---- silence ----------------------------------------------------------------------------------------------
 
@@ -811,7 +819,8 @@ class CameraLogic:
         )  # fmt: skip
         scratch = self._scratch
         tables = scratch.packed(packed_state.pack(self._memory.memory, scratch.memory))
-        return b"".join([self._fixed, *map(_encode_part, fields), tables])
+        rest = _encode_part(fields)[1:]  # without their own array's head, which is one byte for fewer than 16
+        return b"".join((self._fixed, rest, tables))
 
     def _encode_settings(self) -> bytes:
         """Return the beginning of a `_State`, up to `heat_map`: what the settings say of the rest."""
@@ -845,7 +854,9 @@ class CameraLogic:
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
-        last_us = max(tables.last_us, self._intake.capture_us)  # the tracker's is 0 while the settings do not name the camera
+        last_us = max(
+            tables.last_us, self._intake.capture_us
+        )  # the tracker's is 0 while the settings do not name the camera
         if _cells(s.heat_map) == _cells(self._camera.heat_map):
             self._heat_map.restore(s.heat, tables.cells_us, last_us)
         else:

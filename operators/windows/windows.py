@@ -143,11 +143,13 @@ class Windows:
         if series is None:
             self.refused += len(found)
             return
-        at_us = max(at_us, self.oldest_us)
+        if at_us < self.oldest_us:
+            at_us = self.oldest_us
+        notes = series.notes
         for what, number in found:
             if self._change_count < MAX_CHANGES:
                 self._change_count += 1
-                series.notes.append((at_us, what, number))
+                notes.append((at_us, what, number))
                 continue
             self.refused += 1
             if what == LEVEL:  # dated wrongly, but a later −1 must find its +1, or the level would be off for ever

@@ -28,6 +28,7 @@ from schemas.wire import (
     decode,
     decode_detections,
     encode,
+    read_usual,
     unpack_boxes,
 )
 
@@ -230,14 +231,18 @@ def test_a_wrong_name_is_named(changes, told):
 
 
 def outcome(raw: object) -> str:
-    """Decode as every kind of message: only BadMessage may come out."""
+    """Decode as every kind of message: only BadMessage may come out. What is usual is good, but for names."""
+    usual = read_usual(raw)
     try:
-        decode_detections(raw)
+        f = decode_detections(raw)
     except BadMessage as e:
         assert len(e.detail) <= 500
         reason = e.reason
+        if usual is not None:
+            decode_detections(encode(msgspec.structs.replace(usual, site="site", camera="camera", labels=())))
     else:
         reason = ""
+        assert usual == (None if f.embeddings else f)
     for kind in (TrackFrame, Event, AlertTransition, Figures, Health, DeadLetter):
         try:
             decode(raw, kind)
@@ -311,6 +316,7 @@ def test_any_value_in_any_field_gives_bad_message_or_a_message_and_nothing_else(
     ],
 )
 def test_each_fault_has_its_reason(raw, reason):
+    assert read_usual(raw) is None
     with pytest.raises(BadMessage) as caught:
         decode_detections(raw)
     assert caught.value.reason == reason
