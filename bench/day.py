@@ -66,11 +66,12 @@ def _verdict(hours: list[tuple[float, float]]) -> int:
         print("too short for a verdict: at least four hours")
         return 0
     grown = 0
-    for i, name in enumerate(("memory", "state")):
-        before = max(h[i] for h in hours[quarter : 2 * quarter])
-        after = max(h[i] for h in hours[-quarter:])
+    # A checkpoint of RocksDB also holds what its compaction has not dropped yet: the lowest is nearest to the state itself.
+    for i, (name, word, pick) in enumerate((("memory", "at most", max), ("state", "at least", min))):
+        before = pick(h[i] for h in hours[quarter : 2 * quarter])
+        after = pick(h[i] for h in hours[-quarter:])
         grown |= after > before * TOLERANCE
-        print(f"{name}: second quarter at most {before:,.0f}, last at most {after:,.0f}: × {after / before:.3f}")
+        print(f"{name}: second quarter {word} {before:,.0f}, last {word} {after:,.0f}: × {after / before:.3f}")
     return int(grown)
 
 
