@@ -161,7 +161,8 @@ def test_an_interrupted_up_leaves_no_process_and_can_be_repeated(
     printed, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 130, read + printed
     assert shell.processes() == set()
-    assert [p.pid for p in psutil.process_iter() if _group(p.pid) == process.pid] == []
+    _, left = psutil.wait_procs([p for p in psutil.process_iter() if _group(p.pid) == process.pid], timeout=WAIT_S)
+    assert left == [], "what was interrupted too may take a moment to end"
     assert all(is_free(port) for port in shell.ports.as_dict().values())
     if "format" in moment:  # the most delicate moment for its data
         shell.up(KAFKA)
