@@ -37,14 +37,15 @@ class Sample(Struct, array_like=True):
     most: int = 0
     bins: Bins = {}
 
-    def note(self, number: int) -> None:
-        """Take one number."""
-        self.count += 1
-        self.total += number
-        if number > self.most:
-            self.most = number
-        name = sketch.bin_of(number)
-        self.bins[name] = self.bins.get(name, 0) + 1
+    def note(self, numbers: list[int]) -> None:
+        """Take numbers, in any order."""
+        self.count += len(numbers)
+        self.total += sum(numbers)
+        self.most = max([self.most, *numbers])
+        bins = self.bins
+        for number in numbers:
+            name = sketch.bin_of(number)
+            bins[name] = bins.get(name, 0) + 1
 
     def absorb(self, other: Sample) -> None:
         """Take all that another has."""
@@ -139,31 +140,41 @@ def sweep(key: Key, series: Series, start_us: int, end_us: int) -> tuple[Row, in
         return steady(key, end_us - start_us, level), level
     row = Row(key, end_us - start_us)
     net: dict[int, int] = {}
+    counts, dwells, speeds = row.counts, [], []
     for at_us, what, n in series.notes:
         if at_us >= end_us:
             continue
-        if at_us < start_us:
-            if what == LEVEL:
+        if what == LEVEL:
+            if at_us < start_us:
                 level += n
-        elif what == LEVEL:
-            net[at_us] = net.get(at_us, 0) + n
-            row.came += n == 1
+            else:
+                net[at_us] = net.get(at_us, 0) + n
+                row.came += n == 1
+        elif at_us < start_us:
+            continue
+        elif what >= 0:
+            counts[what] = counts.get(what, 0) + n
         elif what == DWELL:
-            row.dwell.note(n)
-        elif what == SPEED:
-            row.speed.note(n)
+            dwells.append(n)
         else:
-            row.counts[what] = row.counts.get(what, 0) + n
-    row.first = row.low = row.high = level
-    before_us = start_us
-    for at_us in sorted(net):  # what comes and goes at the same instant cancels
-        row.area += level * (at_us - before_us)
-        level, before_us = level + net[at_us], at_us
+            speeds.append(n)
+    if dwells:
+        row.dwell.note(dwells)
+    if speeds:
+        row.speed.note(speeds)
+    first = low = high = level
+    area, before_us = 0, start_us
+    for at_us, change in sorted(net.items()):  # what comes and goes at the same instant cancels
+        area += level * (at_us - before_us)
+        level, before_us = level + change, at_us
         # A change at the very start replaces the level carried over: nobody was there at that level in this stretch.
-        row.low = level if at_us == start_us else min(row.low, level)
-        row.high = level if at_us == start_us else max(row.high, level)
-    row.area += level * (end_us - before_us)
-    row.last = level
+        if at_us == start_us:
+            low = high = level
+        elif level < low:
+            low = level
+        elif level > high:
+            high = level
+    row.first, row.last, row.low, row.high, row.area = first, level, low, high, area + level * (end_us - before_us)
     return row, level
 
 

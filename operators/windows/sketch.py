@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 
 from ddsketch.mapping import LogarithmicMapping
@@ -25,11 +26,14 @@ Bins = dict[int, int]
 ZERO = -1
 
 _mapping = LogarithmicMapping(ERROR)
+_BINS_PER_DOUBLING = 1 / math.log1p(2 * ERROR / (1 - ERROR)) * math.log(2)  # as the package has it, to the bit
 
 
 def bin_of(number: int) -> int:
-    """Return the bin of a whole number; below 0 counts as 0."""
-    return int(_mapping.key(min(number, MOST))) if number > 0 else ZERO
+    """Return the bin of a whole number, the mapping's `key`; below 0 counts as 0."""
+    if number <= 0:
+        return ZERO
+    return math.ceil(math.log(number if number < MOST else MOST, 2) * _BINS_PER_DOUBLING)
 
 
 def add(bins: Bins, more: Mapping[int, int]) -> None:
@@ -44,6 +48,8 @@ def quantiles(bins: Mapping[int, int], ranks: Iterable[float]) -> list[float]:
     As the package's own sketches do it, over the bins in use alone: theirs lay out every bin between the least and the greatest.
     """
     keys = sorted(bins)
+    if len(keys) == 1:
+        return [_value(keys[0]) for _ in ranks]
     ends = list(itertools.accumulate(map(bins.__getitem__, keys)))
     last = ends[-1] - 1
     return [_value(keys[bisect.bisect_right(ends, rank * last)]) for rank in ranks]

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from ddsketch import DDSketch
+from ddsketch.mapping import LogarithmicMapping
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +21,9 @@ RANKS = (0.0, 0.25, 0.5, 0.85, 0.9, 0.95, 0.99, 1.0)
 
 
 def sketched(numbers: list[int]) -> Sample:
-    sample = Sample()
-    for number in numbers:
-        sample.note(number)
+    sample, half = Sample(), len(numbers) // 2
+    sample.note(numbers[half:])
+    sample.note(numbers[:half])
     return sample
 
 
@@ -43,6 +44,7 @@ def test_quantiles_are_those_of_the_package_s_own_sketch(numbers: list[int]) -> 
     theirs = DDSketch(ERROR)
     for number in numbers:
         theirs.add(number)
+        assert number == 0 or bin_of(number) == LogarithmicMapping(ERROR).key(number)
     assert sketch.quantiles(sketched(numbers).bins, RANKS) == [theirs.get_quantile_value(rank) for rank in RANKS]
 
 
