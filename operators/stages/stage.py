@@ -51,7 +51,7 @@ class KeyLogic(Protocol):
 
 @runtime_checkable
 class Archiving(Protocol):
-    """Logic of which a part of the state changes too seldom to be stored with every record."""
+    """Logic of which a part of the state changes too seldom to be stored with every checkpoint."""
 
     def archive(self) -> bytes | None:
         """Return that part, or None where it is as it was when this was last asked. Stored beside the snapshot."""

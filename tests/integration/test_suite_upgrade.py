@@ -61,3 +61,41 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
     ]
     for cut in cuts:
         assert any(a < times_us[cut] < b for a, b in visits), "no visit was under way at the stop: choose another scene"
+
+
+def test_a_job_goes_on_from_its_savepoint_on_two_slots_and_on_one_again(
+    pipeline: Pipeline, undisturbed: Outcome
+) -> None:
+    """Each slot takes up the cameras that fall to it; the settings' acknowledgements still come once."""
+    scene = two_sites()
+    records = scene.records()
+    feed = pipeline.start_feed(records, WAIT_S)
+    savepoint, tracked = None, 0
+    pipeline.stack.start(SECOND_TASKMANAGER)
+    try:
+        for slots in (1, 2, 1):
+            job = pipeline.submit("suite", scene.sites, ["--parallelism", str(slots)], savepoint=savepoint)
+            feed.pace(RUN_S)
+            tracked += len(records) // 8
+            _await_tracks(pipeline, tracked)
+            if len(pipeline.jobs) < 3:
+                feed.pace(WAIT_S)
+                savepoint = pipeline.stack.stop_with_savepoint(job)
+                tracked = pipeline.output_count(topics.TRACKS)
+        assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
+        feed.hurry()
+        feed.join_or_raise()
+        pipeline.await_silence(scene.cameras)
+        pipeline.stop()
+    finally:
+        pipeline.stack.stop(SECOND_TASKMANAGER)
+    outcome = pipeline.collect()
+
+    assert all(pipeline.stack.job_exceptions(job) == [] for job in pipeline.jobs)
+    assert points_difference(outcome.points, undisturbed.points) == ""
+    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS, topics.DEAD_LETTERS):
+        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic
+
+
+def _await_tracks(pipeline: Pipeline, count: int) -> None:
+    pipeline.until(f"more than {count} tracks", lambda: pipeline.output_count(topics.TRACKS) > count)
