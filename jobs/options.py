@@ -132,4 +132,4 @@ def streams(options: Options) -> Streams:
         env.set_parallelism(options.parallelism)
     if options.checkpoint_interval_s:
         env.enable_checkpointing(int(options.checkpoint_interval_s * 1000))
-    return Streams(env, options.kafka, options.build)
+    return Streams(env, options.kafka)

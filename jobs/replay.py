@@ -23,11 +23,10 @@ from schemas import topics
 NEW, OLD = "new", "old"
 
 
-def build(streams: Streams, stage: ReplayStage, topic: str, span: Span, out: str) -> None:
+def build(streams: Streams, shell: BoundedShell, topic: str, span: Span, out: str) -> None:
     """Make the whole job."""
     detections = streams.from_topic(topic, uid="detections", span=span)
-    rows = streams.through(detections, BoundedShell(stage, streams.build), uid="replay")
-    streams.to_files(rows, out, uid="replay-out")
+    streams.to_files(streams.through(detections, shell, uid="replay"), out, uid="replay-out")
 
 
 def main() -> None:
@@ -43,7 +42,8 @@ def main() -> None:
     if a.parallelism:
         env.set_parallelism(a.parallelism)
     span = Span(a.from_ms, a.to_ms, tuple(a.camera))
-    build(Streams(env, kafka, build_id), ReplayStage([new, old] if old.sites else [new]), a.topic, span, a.out)
+    shell = BoundedShell(ReplayStage([new, old] if old.sites else [new]), build_id)
+    build(Streams(env, kafka), shell, a.topic, span, a.out)
     env.execute(f"sightflow replay {build_id}")
 
 

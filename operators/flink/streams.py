@@ -94,11 +94,10 @@ class Span:
 class Streams:
     """Makes the streams of one job. Every transformation gets a uid of its own, those that the Table API makes too."""
 
-    def __init__(self, env: StreamExecutionEnvironment, config: KafkaConfig, build: str) -> None:
+    def __init__(self, env: StreamExecutionEnvironment, config: KafkaConfig) -> None:
         self.env = env
         self.tables = StreamTableEnvironment.create(env)
         self.config = config
-        self.build = build
 
     def from_topic(self, topic: str, uid: str, sharded: bool = False, span: Span | None = None) -> DataStream:
         """Read a topic as (key, (value, partition, offset), time); a record without a key has the key ''.

@@ -854,9 +854,8 @@ class CameraLogic:
         if s.window_us:
             _add_counts(tallies.setdefault(s.window_us, [0] * figures.TALLIES), tables.tally)
         self._windows.restore(tallies, windows)
-        last_us = max(
-            tables.last_us, self._intake.capture_us
-        )  # the tracker's is 0 while the settings do not name the camera
+        # The tracker's is 0 while the settings do not name the camera.
+        last_us = max(tables.last_us, self._intake.capture_us)
         if _cells(s.heat_map) == _cells(self._camera.heat_map):
             self._heat_map.restore(s.heat, tables.cells_us, last_us)
         else:

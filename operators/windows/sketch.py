@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
-import math
 from collections.abc import Iterable, Mapping
 
 from ddsketch.mapping import LogarithmicMapping
@@ -26,14 +25,11 @@ Bins = dict[int, int]
 ZERO = -1
 
 _mapping = LogarithmicMapping(ERROR)
-_BINS_PER_DOUBLING = 1 / math.log1p(2 * ERROR / (1 - ERROR)) * math.log(2)  # as the package has it, to the bit
 
 
 def bin_of(number: int) -> int:
-    """Return the bin of a whole number, the mapping's `key`; below 0 counts as 0."""
-    if number <= 0:
-        return ZERO
-    return math.ceil(math.log(number if number < MOST else MOST, 2) * _BINS_PER_DOUBLING)
+    """Return the bin of a whole number; below 0 counts as 0."""
+    return int(_mapping.key(min(number, MOST))) if number > 0 else ZERO
 
 
 def add(bins: Bins, more: Mapping[int, int]) -> None:

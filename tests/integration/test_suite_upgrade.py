@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from schemas import topics
 from schemas.wire import Event
 from tests.integration.outcome import Outcome, difference, points_difference
-from tests.integration.pipeline import Pipeline
+from tests.integration.pipeline import Feed, Pipeline
 from tests.integration.scenes import two_sites
 
 RUN_S = 60.0  # pace of all frames while a job runs
@@ -41,19 +43,12 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
         partly = ["--allowNonRestoredState"]
         pipeline.submit("camera_stage", scene.sites, savepoint=savepoint, flink_args=partly)
         pipeline.submit("influx_writer", savepoint=savepoint, flink_args=partly)
-        assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
-        feed.hurry()
-        feed.join_or_raise()
-        pipeline.await_silence(scene.cameras)
-        pipeline.stop()
+        _finish(pipeline, feed, scene.cameras)
     finally:
         pipeline.stack.stop(SECOND_TASKMANAGER)
     outcome = pipeline.collect([topics.FIGURES])
 
-    assert all(pipeline.stack.job_exceptions(job) == [] for job in pipeline.jobs)
-    assert points_difference(outcome.points, undisturbed.points) == ""
-    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS, topics.DEAD_LETTERS):
-        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic
+    _assert_as_undisturbed(pipeline, outcome, undisturbed)
     assert outcome.values(topics.FIGURES), "the stages ran as jobs of their own, with figures between them"
     times_us = sorted(f.capture_us for f in scene.frames())
     visits = [
@@ -66,7 +61,7 @@ def test_counts_go_on_from_savepoints_in_the_same_job_and_in_jobs_of_its_stages(
 def test_a_job_goes_on_from_its_savepoint_on_two_slots_and_on_one_again(
     pipeline: Pipeline, undisturbed: Outcome
 ) -> None:
-    """Each slot takes up the cameras that fall to it; the settings' acknowledgements still come once."""
+    """Each slot takes up the cameras that fall to it."""
     scene = two_sites()
     records = scene.records()
     feed = pipeline.start_feed(records, WAIT_S)
@@ -82,20 +77,28 @@ def test_a_job_goes_on_from_its_savepoint_on_two_slots_and_on_one_again(
                 feed.pace(WAIT_S)
                 savepoint = pipeline.stack.stop_with_savepoint(job)
                 tracked = pipeline.output_count(topics.TRACKS)
-        assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
-        feed.hurry()
-        feed.join_or_raise()
-        pipeline.await_silence(scene.cameras)
-        pipeline.stop()
+        _finish(pipeline, feed, scene.cameras)
     finally:
         pipeline.stack.stop(SECOND_TASKMANAGER)
     outcome = pipeline.collect()
 
-    assert all(pipeline.stack.job_exceptions(job) == [] for job in pipeline.jobs)
-    assert points_difference(outcome.points, undisturbed.points) == ""
-    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS, topics.DEAD_LETTERS):
-        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic
+    _assert_as_undisturbed(pipeline, outcome, undisturbed)
 
 
 def _await_tracks(pipeline: Pipeline, count: int) -> None:
     pipeline.until(f"more than {count} tracks", lambda: pipeline.output_count(topics.TRACKS) > count)
+
+
+def _finish(pipeline: Pipeline, feed: Feed, cameras: Iterable[str]) -> None:
+    assert feed.is_alive(), "the feed ended too early: nothing was left to go on with"
+    feed.hurry()
+    feed.join_or_raise()
+    pipeline.await_silence(cameras)
+    pipeline.stop()
+
+
+def _assert_as_undisturbed(pipeline: Pipeline, outcome: Outcome, undisturbed: Outcome) -> None:
+    assert all(pipeline.stack.job_exceptions(job) == [] for job in pipeline.jobs)
+    assert points_difference(outcome.points, undisturbed.points) == ""
+    for topic in (topics.EVENTS, topics.ALERTS, topics.TRACKS, topics.DEAD_LETTERS):
+        assert difference(outcome.values(topic), undisturbed.values(topic)) == "", topic

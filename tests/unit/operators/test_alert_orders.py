@@ -127,15 +127,16 @@ def test_keys_of_orders_and_versions_are_told_apart() -> None:
 # ---- a running camera ---------------------------------------------------------------------------------------------
 
 
+def two_rules(crowd_s: float, intrusion_s: float) -> tuple[Crowding, Intrusion]:
+    """Rules about the whole picture, with how often their alerts are updated."""
+    escalate = (Escalation(after_s=3.0, severity="critical"),)
+    crowd = Crowding(id="crowd", zone="all", count=1, hold_s=0.0, update_s=crowd_s, escalate=escalate)
+    return crowd, Intrusion(id="in", zone="all", update_s=intrusion_s)
+
+
 def site(**changes: Any) -> SiteSettings:
-    rules = (
-        Crowding(
-            id="crowd", zone="all", count=1, hold_s=0.0, update_s=2.0,
-            escalate=(Escalation(after_s=3.0, severity="critical"),),
-        ),
-        Intrusion(id="in", zone="all", update_s=1000.0),
-    )  # fmt: skip
-    camera = Camera(id=CAMERA, zones=(Zone(id="all", polygon=ALL),), rules=changes.pop("rules", rules))
+    rules = changes.pop("rules", two_rules(2.0, 1000.0))
+    camera = Camera(id=CAMERA, zones=(Zone(id="all", polygon=ALL),), rules=rules)
     return SiteSettings(version=1, site="s", cameras=(camera,), **changes)
 
 

@@ -19,7 +19,6 @@ from operators.stages.stage import Input, Output
 from schemas import topics
 from schemas.alert_orders import Acknowledgement, AnyOrder, Mute, order_key
 from schemas.live_settings import SettingsMessage
-from schemas.rules import Crowding, Escalation, Intrusion
 from schemas.settings import Camera, HeatMap, SiteSettings, Zone
 from schemas.wire import Point, TrackFrame, decode, encode
 from tests.unit.operators.operator_harness import Clock, LiveOperator, Operator, Records, patch_topic
@@ -35,6 +34,8 @@ from tests.unit.operators.scenes import (
     rich_scene,
     to_input,
 )
+from tests.unit.operators.test_alert_orders import site as site_with
+from tests.unit.operators.test_alert_orders import two_rules
 from tests.unit.operators.test_live_settings import (
     ALL,
     BASE,
@@ -131,19 +132,6 @@ def test_cameras_that_share_a_task_and_its_batches_are_each_as_if_alone(
     assert task.state.keys() == set(names)
 
 
-def _site() -> SiteSettings:
-    rules = (
-        Crowding(
-            id="crowd", zone="all", count=1, hold_s=0.0, update_s=0.5,
-            escalate=(Escalation(after_s=3.0, severity="critical"),),
-        ),
-        Intrusion(id="in", zone="all", update_s=0.4),
-    )  # fmt: skip
-    return SiteSettings(
-        version=1, site="s", cameras=(Camera(id=CAMERA, zones=(Zone(id="all", polygon=ALL),), rules=rules),)
-    )
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_orders_that_come_late_do_not_change_what_was_worked_on_before_the_checkpoint(seed: int) -> None:
     """An order holds from its time, but for frames that were worked on before it came; a restart must not forget that.
@@ -173,7 +161,7 @@ def _with_orders(
     orders: Sequence[tuple[int, AnyOrder]], pairs: Sequence[tuple[int, int]], sizes: Sequence[int] = (1,)
 ) -> list[Output]:
     """Ten seconds of one object. Orders that come with the record before which a kill is are on the topic after it."""
-    task = LiveOperator([_site()], of_camera(standing(100)), sizes)
+    task = LiveOperator([site_with(rules=two_rules(0.5, 0.4))], of_camera(standing(100)), sizes)
     records = [(at, (order_key(o), Input(encode(o), 0, n, START_US // 1000))) for n, (at, o) in enumerate(orders)]
     for at, record in records:
         task.arrivals.setdefault(at, []).append(record)
